@@ -1,0 +1,232 @@
+"""One attempt at one upload: claim it, carry it into the drive, write what came of it. Knows no Celery."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from io import BufferedReader
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app import catalogue, folders, places, transfer, uploads
+from app.catalogue import NewItem
+from app.database import session_scope
+from app.drives.base import Delivery, Drive
+from app.errors import (
+    Cancelled,
+    HaulageError,
+    Hopeless,
+    LostClaim,
+    NameTaken,
+    NotVerified,
+    Postponed,
+    Refused,
+    ShuttingDown,
+    SourceDamaged,
+)
+from app.inbox import Inbox
+from app.models import Json, OnConflict, Upload
+from app.staging import Staging
+from app.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What an attempt works with, and its limits."""
+
+    drive: Drive
+    staging: Staging
+    inbox: Inbox
+    lease: timedelta
+    slice: timedelta
+    first_delay: timedelta
+    max_attempts: int
+    is_shutting_down: Callable[[], bool]
+
+
+class Outcome(Enum):
+    FINISHED = auto()  # stored, failed or cancelled
+    LATER = auto()  # queued again, or in other hands
+    GOES_ON = auto()  # queued again, and ready at once
+
+
+def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
+    """Make one attempt; return what it was made at and what it came to, or None if the upload was not to be had.
+
+    What the attempt came to is written to the upload, whatever it was. Only what must end the process passes through
+    (SystemExit, KeyboardInterrupt), after the attempt has been taken back.
+    """
+    with session_scope() as session:
+        held = uploads.claim(session, upload_id, means.lease, means.max_attempts)
+    if held is None:
+        return None  # finished, not due yet, or in another worker's hands
+    try:
+        with Watch(held, means.lease, means.slice, means.is_shutting_down) as watch:
+            _carry(held, means, watch)
+    except LostClaim:
+        log.warning("upload %s: another attempt has taken over; this one ends", held.id)
+        return held, Outcome.LATER
+    except BaseException as error:
+        outcome = _write_down(held, means, error)
+        if not isinstance(error, Exception):
+            raise
+        return held, outcome
+    return held, Outcome.FINISHED
+
+
+def _carry(held: Upload, means: Means, watch: Watch) -> None:
+    if held.staged_id is None:
+        _stage(held, means, watch)
+    parent_id = folders.make(means.drive, held)
+    if places.look(held, parent_id).existing is None:
+        delivery = _delivery(held, parent_id, held.name)
+        held.drive_session = transfer.send(
+            means.drive, delivery, lambda: _source(held, means), held.drive_session, watch
+        )
+    new = _place(held, means, watch, parent_id)
+    with session_scope() as session:
+        _complete(session, held, new)
+    log.info("upload %s: stored as %s", held.id, new.drive_item_id)
+    _release(held, means)
+
+
+def _stage(held: Upload, means: Means, watch: Watch) -> None:
+    """Copy the file from the inbox, so that what is sent cannot change while it is sent."""
+    assert held.inbox_path is not None  # noqa: S101  a constraint holds it
+    with means.staging.draft() as draft:
+        for chunk in means.inbox.read(held.corp_index, held.inbox_path):
+            watch.proceed()
+            draft.write(chunk)
+        staged = draft.keep()
+    try:
+        with session_scope() as session:
+            uploads.save_staged(session, held, staged)
+    except LostClaim:
+        means.staging.remove(staged.id)
+        raise
+    held.staged_id, held.size, held.sha256 = staged.id, staged.size, staged.sha256
+
+
+def _source(held: Upload, means: Means) -> BufferedReader:
+    assert held.staged_id is not None  # noqa: S101  staged by now
+    return means.staging.open(held.staged_id)
+
+
+def _delivery(held: Upload, parent_id: str, name: str) -> Delivery:
+    assert held.size is not None and held.sha256 is not None  # noqa: S101, PT018  a constraint holds it
+    replace = held.on_conflict == OnConflict.REPLACE
+    return Delivery(held.id, parent_id, name, held.size, held.sha256, replace)
+
+
+def _place(held: Upload, means: Means, watch: Watch, parent_id: str) -> NewItem:
+    """Make the file visible in the drive under the first name it may have; return the item to record."""
+    number = 0
+    while True:
+        place = places.take(held, parent_id, number)
+        if place.existing is not None:
+            there = place.existing
+            return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
+        try:
+            return _finish(held, means, watch, _delivery(held, parent_id, place.name))
+        except NameTaken:  # by something that the catalogue does not know
+            if held.on_conflict != OnConflict.RENAME:
+                raise
+            number = place.number + 1
+
+
+def _finish(held: Upload, means: Means, watch: Watch, delivery: Delivery) -> NewItem:
+    session: Json = held.drive_session or {}
+    try:
+        made = means.drive.finish(delivery, session, watch.fence)
+    except NotVerified:
+        watch.checkpoint(None, 0)  # the next attempt begins anew
+        _check_source(held, means)
+        raise
+    return NewItem(
+        made.id,
+        delivery.parent_id,
+        delivery.name,
+        size=delivery.size,
+        sha256=delivery.sha256,
+        drive_info=made.info,
+    )
+
+
+def _check_source(held: Upload, means: Means) -> None:
+    with _source(held, means) as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != held.sha256:
+            raise SourceDamaged(
+                "the staged bytes are no longer those that were received; send the file again"
+            )
+
+
+def _complete(session: Session, held: Upload, new: NewItem) -> None:
+    """Write the outcome; the order of these statements is the promise (the fence first, the parent's lock last)."""
+    uploads.complete(session, held, new.drive_item_id)
+    replace = held.on_conflict == OnConflict.REPLACE
+    item, is_new = catalogue.record(session, held.corp_index, new, replace=replace)
+    if item.drive_item_id != new.drive_item_id:
+        uploads.adopt(session, held, item.drive_item_id)
+    uploads.note(session, held, "stored", {"item": item.drive_item_id, "new": is_new})
+    if is_new:
+        catalogue.count_in(session, held.corp_index, new.parent_id)
+
+
+def _release(held: Upload, means: Means) -> None:
+    try:
+        if held.drive_session is not None:
+            means.drive.release(held.drive_session)
+        if held.staged_id is not None:
+            means.staging.remove(held.staged_id)
+    except OSError:  # the upload is stored all the same; the clean-up comes by again
+        log.warning("upload %s: stored, but not tidied up", held.id, exc_info=True)
+
+
+def _write_down(held: Upload, means: Means, error: BaseException) -> Outcome:
+    """Write what ended the attempt. If even that fails, the lease runs out and the sweep writes `worker_lost`."""
+    try:
+        with session_scope() as session:
+            return _end(session, held, means, error)
+    except LostClaim:
+        log.warning("upload %s: finished, or in other hands, after: %s", held.id, error)
+    except Exception:  # the outermost frame of an attempt
+        log.exception("upload %s: the end of an attempt could not be written; it was: %r", held.id, error)
+    return Outcome.LATER
+
+
+def _end(session: Session, held: Upload, means: Means, error: BaseException) -> Outcome:
+    code, message = told(error)
+    if isinstance(error, Postponed):
+        log.info("upload %s: later: %s: %s", held.id, code, message)
+        uploads.give_back(session, held, code, message, error.delay)
+        return Outcome.LATER if error.delay else Outcome.GOES_ON
+    if not isinstance(error, Exception):
+        uploads.give_back(session, held, ShuttingDown.code, "the worker was told to end", timedelta(0))
+        return Outcome.GOES_ON
+    if not isinstance(error, Hopeless | Refused) and held.attempts < means.max_attempts:
+        log.warning("upload %s: attempt %d failed: %s", held.id, held.attempts, message, exc_info=error)
+        uploads.set_back(session, held, code, message, means.first_delay)
+        return Outcome.LATER
+    if isinstance(error, Cancelled):
+        uploads.end_cancelled(session, held)
+    elif isinstance(error, Hopeless | Refused):
+        log.error("upload %s: failed: %s: %s", held.id, code, message)
+        uploads.fail(session, held, code, message)
+    else:
+        log.error("upload %s: failed in all its attempts: %s", held.id, message, exc_info=error)
+        uploads.fail(session, held, "worn_out", f"{held.attempts} attempts failed, the last one: {message}")
+    return Outcome.FINISHED
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """Return a code and a message that may be shown: a foreign error's own text may hold more than people should see."""
+    if isinstance(error, HaulageError):
+        return error.code, str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return "input_output_error", error.strerror
+    return "unexpected_error", type(error).__name__

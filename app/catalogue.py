@@ -1,0 +1,165 @@
+"""The tree of items: what the drive holds, with an exact number of children for every folder."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app import names
+from app.errors import CorporationUnknown, NameTaken, NotFound, NotPossible
+from app.models import Corporation, Item, Json, Kind
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item that is in the drive and is to be in the catalogue. `size` in bytes; `sha256` in hexadecimal."""
+
+    drive_item_id: str
+    parent_id: str
+    name: str
+    kind: Kind = Kind.FILE
+    size: int | None = None
+    sha256: str | None = None
+    drive_info: Json | None = None
+
+
+def add_corporation(session: Session, corp_index: int, name: str, root_id: str) -> Corporation:
+    """Add a corporation and its root folder, which already exists in the drive under `root_id`."""
+    if session.get(Corporation, corp_index) is not None:
+        raise NotPossible(f"corporation {corp_index} exists already")
+    corporation = Corporation(corp_index=corp_index, name=name)
+    session.add(corporation)
+    session.flush()  # the root refers to its corporation
+    root_name = str(corp_index)
+    session.add(
+        Item(
+            corp_index=corp_index,
+            drive_item_id=root_id,
+            name=root_name,
+            name_key=names.key(root_name),
+            kind=Kind.FOLDER,
+        )
+    )
+    return corporation
+
+
+def root_id(session: Session, corp_index: int) -> str:
+    """Return the drive's id of a corporation's root folder, or raise CorporationUnknown."""
+    found = session.scalar(
+        select(Item.drive_item_id).where(Item.corp_index == corp_index, Item.parent_id.is_(None))
+    )
+    if found is None:
+        raise CorporationUnknown(f"there is no corporation {corp_index}")
+    return found
+
+
+def item(session: Session, corp_index: int, drive_item_id: str) -> Item:
+    found = session.scalar(
+        select(Item).where(Item.corp_index == corp_index, Item.drive_item_id == drive_item_id)
+    )
+    if found is None:
+        raise NotFound(f"corporation {corp_index} has no item with that id")
+    return found
+
+
+def folder(session: Session, corp_index: int, drive_item_id: str) -> Item:
+    found = item(session, corp_index, drive_item_id)
+    if found.kind != Kind.FOLDER:
+        raise NotFound("that item is a file, not a folder")
+    return found
+
+
+def child(session: Session, corp_index: int, parent_id: str, name: str) -> Item | None:
+    """Return the child that has this name or one that counts as the same, if there is one."""
+    return session.scalar(
+        select(Item).where(
+            Item.corp_index == corp_index, Item.parent_id == parent_id, Item.name_key == names.key(name)
+        )
+    )
+
+
+def children(
+    session: Session, corp_index: int, parent_id: str, after: int = 0, limit: int = 1000
+) -> Sequence[Item]:
+    """Return a folder's children in the order of their ids, at most `limit`, beginning behind the id `after`."""
+    chosen = select(Item).where(Item.corp_index == corp_index, Item.parent_id == parent_id, Item.id > after)
+    return session.scalars(chosen.order_by(Item.id).limit(limit)).all()
+
+
+def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = False) -> tuple[Item, bool]:
+    """Write an item; return its row and whether it is new. A new one has yet to be counted: see `count_in`.
+
+    The same item again, or the same bytes under a name that counts as the same, is the existing row. Anything else at
+    that place is replaced, keeping its id, where `replace` is true; otherwise raises NameTaken. Raises NotFound if the
+    parent is not a folder of this corporation.
+    """
+    values = dict(vars(new), corp_index=corp_index, name_key=names.key(new.name))
+    row = session.scalar(insert(Item).values(values).on_conflict_do_nothing().returning(Item))
+    if row is not None:
+        return row, True
+    existing = child(session, corp_index, new.parent_id, new.name)
+    if existing is None:
+        raise NameTaken("the drive's id of this item belongs to an item at another place")
+    if is_same(existing, new):
+        return existing, False
+    if replace and existing.kind == new.kind == Kind.FILE and existing.drive_item_id == new.drive_item_id:
+        _replace(existing, new)
+        return existing, False
+    raise NameTaken(f"another {existing.kind} has this name already")
+
+
+def is_same(existing: Item, new: NewItem) -> bool:
+    if existing.kind != new.kind:
+        return False
+    if existing.kind == Kind.FOLDER:
+        return True
+    return existing.sha256 is not None and (existing.sha256, existing.size) == (new.sha256, new.size)
+
+
+def _replace(existing: Item, new: NewItem) -> None:
+    existing.size, existing.sha256, existing.drive_info = new.size, new.sha256, new.drive_info
+    existing.changed_at = func.now()
+
+
+def count_in(session: Session, corp_index: int, parent_id: str) -> None:
+    """Add one to a parent's child_count. The last statement of its transaction: it holds the parent's row lock."""
+    session.execute(
+        update(Item)
+        .where(Item.corp_index == corp_index, Item.drive_item_id == parent_id)
+        .values(child_count=Item.child_count + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def folder_ids(session: Session, corp_index: int) -> Sequence[str]:
+    chosen = select(Item.drive_item_id).where(Item.corp_index == corp_index, Item.kind == Kind.FOLDER)
+    return session.scalars(chosen.order_by(Item.id)).all()
+
+
+def recount(session: Session, corp_index: int, parent_id: str) -> int:
+    """Set one folder's child_count to the number of its children; return the correction.
+
+    The lock comes first and the count in a statement of its own: a count taken in the same statement does not see a
+    sibling that commits meanwhile.
+    """
+    parent = session.scalar(
+        select(Item)
+        .where(Item.corp_index == corp_index, Item.drive_item_id == parent_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if parent is None:
+        raise NotFound(f"corporation {corp_index} has no item with that id")
+    counted = session.scalar(
+        select(func.count()).where(Item.corp_index == corp_index, Item.parent_id == parent_id)
+    )
+    correction = (counted or 0) - parent.child_count
+    if correction:
+        log.warning("child_count of folder %s was off by %d; set to %d", parent_id, -correction, counted)
+        parent.child_count = counted or 0
+    return correction

@@ -1,0 +1,79 @@
+"""What the transfer asks of a drive, step by step."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from app.models import Json, Kind
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is to be put where. `size` in bytes; `sha256` in hexadecimal, of the bytes that were received."""
+
+    upload_id: UUID
+    parent_id: str
+    name: str
+    size: int
+    sha256: str
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class DriveItem:
+    """An item as the drive tells of it; `info` is whatever else it told."""
+
+    id: str
+    name: str
+    kind: Kind
+    size: int | None = None
+    info: Json | None = None
+
+
+class Drive(Protocol):
+    """A place where items live.
+
+    A transfer's state in the drive is a session: plain JSON, saved by the caller before the first byte goes out, with
+    which another process on another machine can go on. Every step may be repeated. All steps may raise
+    DriveUnavailable (nothing failed, later) or any other error (this attempt failed).
+    """
+
+    chunk_bytes: int  # how much to `put` at a time; only the last chunk of a file may be shorter
+
+    def make_root(self, corp_index: int) -> DriveItem:
+        """Make a corporation's root folder, or return the one that is there."""
+
+    def make_folder(self, parent_id: str, name: str) -> DriveItem:
+        """Make a folder, or return the one that is there. Raises NotAFolder if a file has that name."""
+
+    def begin(self, delivery: Delivery) -> Json:
+        """Open a session; nothing is visible in the drive yet."""
+
+    def held(self, session: Json) -> int:
+        """Return how many bytes, from the first on, the drive safely holds for this session."""
+
+    def put(self, session: Json, offset: int, data: bytes) -> int:
+        """Hand over bytes at their position; return the position to go on from."""
+
+    def secure(self, session: Json, offset: int) -> Json:
+        """Make everything before `offset` durable; return the session to save with it."""
+
+    def finish(self, delivery: Delivery, session: Json, may_place: Callable[[], None]) -> DriveItem:
+        """Verify the bytes against the delivery and make the file visible; an answer lost before is found out.
+
+        `may_place` is called right before the step that makes the file visible, and raises if this attempt must not
+        take it. Raises NotVerified if the drive holds other bytes, and NameTaken if something else is in that place.
+        """
+
+    def release(self, session: Json) -> None:
+        """Forget what a session kept until its upload was stored."""
+
+    def abort(self, session: Json, placed: Delivery | None) -> None:
+        """End a session for good: remove its bytes and, if it may have placed a file, that one; bring back the one before."""
+
+    def read(self, item_id: str) -> Iterator[bytes]:
+        """Yield a file's bytes. Raises FileNotFoundError if the drive has no such file."""
+
+    def children(self, folder_id: str) -> Iterator[DriveItem]:
+        """Yield what a folder holds, in no certain order."""

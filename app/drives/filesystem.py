@@ -1,0 +1,227 @@
+"""A drive in a directory: local disk, NFS, anything that has hard links.
+
+An item's id is its path below the root, which begins with the corporation's own directory. Bytes are written to a draft
+beside the corporations, at their positions and never truncated, so that a late writer of an earlier attempt can only
+write what is there already; a hard link then makes the file visible, and refuses to take a place that is taken.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+
+from app.drives.base import Delivery, DriveItem
+from app.errors import DrivePathTooLong, DriveUnavailable, NameTaken, NotAFolder, NotVerified
+from app.models import Json, Kind
+from app.staging import flush_folder
+
+DRAFTS = ".haulage/drafts"  # no corporation's directory begins with a dot
+MAX_ID_BYTES = 1000  # see app.names.MAX_PATH_BYTES
+_WAIT = timedelta(seconds=30)
+_LATER = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EROFS: "is read-only"}
+
+
+class FilesystemDrive:
+    chunk_bytes = 4 * 2**20
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def make_root(self, corp_index: int) -> DriveItem:
+        if not self._root.is_dir():
+            raise DriveUnavailable(f"{self._root} is not there: create it, or mount it", _WAIT)
+        (self._root / DRAFTS).mkdir(parents=True, exist_ok=True)
+        (self._root / str(corp_index)).mkdir(exist_ok=True)
+        flush_folder(self._root)
+        return DriveItem(str(corp_index), str(corp_index), Kind.FOLDER)
+
+    def make_folder(self, parent_id: str, name: str) -> DriveItem:
+        with self._trouble_by_name():
+            made = self._child_id(parent_id, name)
+            path = self._path(made)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                if not path.is_dir():
+                    raise NotAFolder(f"a file in the drive has the name of the folder {name!r}") from None
+            flush_folder(path.parent)
+            return DriveItem(made, path.name, Kind.FOLDER)
+
+    def begin(self, delivery: Delivery) -> Json:
+        session: Json = {"draft": delivery.upload_id.hex, "secured": 0}
+        with self._trouble_by_name():
+            os.close(self._open_draft(session))
+        return session
+
+    def held(self, session: Json) -> int:
+        # Bytes behind the last `secure` may be holes after a power cut, whatever the file's size says.
+        with self._trouble_by_name():
+            try:
+                size = self._draft(session).stat().st_size
+            except FileNotFoundError:
+                return 0
+            secured = int(session["secured"])
+            return secured if size >= secured else 0
+
+    def put(self, session: Json, offset: int, data: bytes) -> int:
+        with self._trouble_by_name():
+            descriptor = self._open_draft(session)
+            try:
+                left = memoryview(data)
+                while left:
+                    written = os.pwrite(descriptor, left, offset)
+                    offset, left = offset + written, left[written:]
+            finally:
+                os.close(descriptor)
+        return offset
+
+    def secure(self, session: Json, offset: int) -> Json:
+        with self._trouble_by_name():
+            descriptor = self._open_draft(session)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        return session | {"secured": offset}
+
+    def finish(self, delivery: Delivery, session: Json, may_place: Callable[[], None]) -> DriveItem:
+        with self._trouble_by_name():
+            draft = self._draft(session)
+            self._verify(delivery, draft)
+            placed = self._child_id(delivery.parent_id, delivery.name)
+            path = self._path(placed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            may_place()
+            self._place(delivery, draft, path)
+            flush_folder(path.parent)
+            return DriveItem(placed, path.name, Kind.FILE, delivery.size)
+
+    def _verify(self, delivery: Delivery, draft: Path) -> None:
+        """Read back what the disk holds, and make it durable."""
+        try:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+                same = os.fstat(file.fileno()).st_size == delivery.size
+                same = same and hashlib.file_digest(file, "sha256").hexdigest() == delivery.sha256
+        except FileNotFoundError as error:
+            raise NotVerified("the bytes are gone from the drive") from error
+        if not same:
+            raise NotVerified("the drive holds other bytes than were received")
+
+    def _place(self, delivery: Delivery, draft: Path, path: Path) -> None:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            if draft.samefile(path):
+                return  # an earlier attempt came this far
+            if not (delivery.replace and _is_file(path)) and not _holds(path, delivery):
+                raise NameTaken(f"the drive has something else under the name {delivery.name!r}") from None
+            self._replace(draft, path)
+        except FileNotFoundError as error:  # another attempt has finished or aborted meanwhile
+            raise NotVerified("the bytes are gone from the drive") from error
+
+    @staticmethod
+    def _replace(draft: Path, path: Path) -> None:
+        """Put the draft's bytes in the place of others, which stay at hand until the upload is stored."""
+        placing, previous = draft.with_suffix(".placing"), draft.with_suffix(".previous")
+        with suppress(FileExistsError):  # left by an attempt that died between these lines
+            os.link(path, previous)
+        with suppress(FileExistsError):
+            os.link(draft, placing)
+        placing.replace(
+            path
+        )  # takes the name away with it: an attempt that wakes up here later finds nothing to place
+
+    def release(self, session: Json) -> None:
+        draft = self._draft(session)
+        for leftover in (draft, draft.with_suffix(".placing"), draft.with_suffix(".previous")):
+            leftover.unlink(missing_ok=True)
+
+    def abort(self, session: Json, placed: Delivery | None) -> None:
+        with self._trouble_by_name():
+            draft = self._draft(session)
+            aborted = draft.with_suffix(".aborted")
+            with suppress(FileNotFoundError):
+                draft.rename(aborted)  # from here on no earlier attempt can place it
+            if placed is not None and aborted.exists():
+                path = self._path(self._child_id(placed.parent_id, placed.name))
+                _take_back(path, aborted, draft.with_suffix(".previous"))
+            aborted.unlink(missing_ok=True)
+            self.release(session)
+
+    def read(self, item_id: str) -> Iterator[bytes]:
+        with self._path(item_id).open("rb") as file:
+            while chunk := file.read(2**20):
+                yield chunk
+
+    def children(self, folder_id: str) -> Iterator[DriveItem]:
+        with os.scandir(self._path(folder_id)) as entries:
+            for entry in entries:
+                kind = Kind.FOLDER if entry.is_dir(follow_symlinks=False) else Kind.FILE
+                size = entry.stat(follow_symlinks=False).st_size if kind == Kind.FILE else None
+                yield DriveItem(f"{folder_id}/{entry.name}", entry.name, kind, size)
+
+    def _child_id(self, parent_id: str, name: str) -> str:
+        made = f"{parent_id}/{self._mapped(name)}"
+        if len(made.encode()) > MAX_ID_BYTES:
+            raise DrivePathTooLong(f"the path in the drive would have more than {MAX_ID_BYTES} bytes")
+        return made
+
+    def _mapped(self, name: str) -> str:
+        """Return the name that this file system can take: shortened, with a hash, where it allows less than 255 bytes."""
+        limit = os.pathconf(self._root, "PC_NAME_MAX")
+        if len(name.encode()) <= limit:
+            return name
+        suffix = PurePosixPath(name).suffix if len(PurePosixPath(name).suffix) < 16 else ""
+        tail = f"~{hashlib.sha256(name.encode()).hexdigest()[:8]}{suffix}"
+        return name.encode()[: limit - len(tail.encode())].decode(errors="ignore") + tail
+
+    def _path(self, item_id: str) -> Path:
+        parts = item_id.split("/")
+        if any(part in {"", ".", ".."} for part in parts) or parts[0].startswith("."):
+            raise FileNotFoundError(errno.ENOENT, "not an item's id", item_id)
+        return self._root.joinpath(*parts)
+
+    def _draft(self, session: Json) -> Path:
+        return self._root / DRAFTS / str(session["draft"])
+
+    def _open_draft(self, session: Json) -> int:
+        return os.open(self._draft(session), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+    @contextmanager
+    def _trouble_by_name(self) -> Iterator[None]:
+        """Tell a drive that is not there, or that is full, from an attempt that failed."""
+        if not (self._root / DRAFTS).is_dir():
+            raise DriveUnavailable(f"the drive is not at {self._root}: is it mounted on this machine?", _WAIT)
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _LATER:
+                raise DriveUnavailable(f"the drive {_LATER[error.errno]}", _WAIT) from error
+            raise
+
+
+def _take_back(path: Path, ours: Path, previous: Path) -> None:
+    if not path.exists() or not ours.samefile(path):
+        return  # not placed, or somebody else's by now
+    if previous.exists():
+        previous.replace(path)
+    else:
+        path.unlink()
+    flush_folder(path.parent)
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _holds(path: Path, delivery: Delivery) -> bool:
+    """True if the file at this place has the delivery's bytes already."""
+    if not _is_file(path) or path.stat().st_size != delivery.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == delivery.sha256

@@ -1,0 +1,196 @@
+"""The tree of errors that Haulage promises.
+
+    HaulageError
+    ├── Unfit                 this process must not run: say why in one sentence and stop
+    │   ├── BadSettings
+    │   ├── DatabaseRefused
+    │   └── WrongStaging
+    ├── Refused               the sender is told; the same request again gives the same answer
+    │   ├── Unauthorised
+    │   ├── BadName
+    │   ├── PathTooLong
+    │   ├── BadRequest
+    │   ├── CorporationUnknown
+    │   ├── NotFound
+    │   ├── TooLarge
+    │   ├── Incomplete
+    │   ├── KeyReused
+    │   └── NotPossible
+    ├── Hopeless              an upload fails for good, with a reason a person can act on
+    │   ├── NameTaken
+    │   ├── NotAFolder
+    │   ├── DrivePathTooLong
+    │   ├── InboxFileMissing
+    │   ├── InboxFileRefused
+    │   ├── SourceDamaged
+    │   └── Cancelled
+    ├── Setback               this attempt failed; another one is worth its cost
+    │   ├── SourceMissing
+    │   ├── SourceChanged
+    │   └── NotVerified
+    ├── Postponed             nothing failed: the attempt is taken back and made again later
+    │   ├── SliceEnded
+    │   ├── ShuttingDown
+    │   ├── NameBusy
+    │   ├── StagingFull       the one that a sender is told too
+    │   ├── InboxUnavailable
+    │   └── DriveUnavailable
+    └── LostClaim             another attempt has taken over; stop without a word
+
+Two questions give the tree its shape: may the sender be told, and is another attempt worth while? Every class has a
+`code`, stable for programs; the message is for people.
+"""
+
+from datetime import timedelta
+
+
+class HaulageError(Exception):
+    code = "internal_error"
+
+
+class Unfit(HaulageError):
+    code = "unfit"
+
+
+class BadSettings(Unfit):
+    code = "bad_settings"
+
+
+class DatabaseRefused(Unfit):
+    code = "database_refused"
+
+
+class WrongStaging(Unfit):
+    code = "wrong_staging"
+
+
+class Refused(HaulageError):
+    code = "refused"
+
+
+class Unauthorised(Refused):
+    code = "unauthorised"
+
+
+class BadName(Refused):
+    code = "bad_name"
+
+
+class PathTooLong(Refused):
+    code = "path_too_long"
+
+
+class BadRequest(Refused):
+    code = "bad_request"
+
+
+class CorporationUnknown(Refused):
+    code = "corporation_unknown"
+
+
+class NotFound(Refused):
+    code = "not_found"
+
+
+class TooLarge(Refused):
+    code = "too_large"
+
+
+class Incomplete(Refused):
+    code = "incomplete_body"
+
+
+class KeyReused(Refused):
+    code = "idempotency_key_reused"
+
+
+class NotPossible(Refused):
+    """What was asked does not fit the state that things are in."""
+
+    code = "not_possible"
+
+
+class Hopeless(HaulageError):
+    code = "failed"
+
+
+class NameTaken(Hopeless):
+    code = "name_taken"
+
+
+class NotAFolder(Hopeless):
+    code = "not_a_folder"
+
+
+class DrivePathTooLong(Hopeless):
+    code = "path_too_long"
+
+
+class InboxFileMissing(Hopeless):
+    code = "inbox_file_missing"
+
+
+class InboxFileRefused(Hopeless):
+    code = "inbox_file_refused"
+
+
+class SourceDamaged(Hopeless):
+    code = "staged_bytes_damaged"
+
+
+class Cancelled(Hopeless):
+    code = "cancelled"
+
+
+class Setback(HaulageError):
+    code = "setback"
+
+
+class SourceMissing(Setback):
+    code = "staged_bytes_missing"
+
+
+class SourceChanged(Setback):
+    code = "source_changed"
+
+
+class NotVerified(Setback):
+    code = "not_verified"
+
+
+class Postponed(HaulageError):
+    """Carries the time after which the next attempt is worth while."""
+
+    code = "postponed"
+
+    def __init__(self, message: str, delay: timedelta = timedelta(0)) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class SliceEnded(Postponed):
+    code = "slice_ended"
+
+
+class ShuttingDown(Postponed):
+    code = "shutting_down"
+
+
+class NameBusy(Postponed):
+    code = "name_busy"
+
+
+class StagingFull(Postponed):
+    code = "staging_full"
+
+
+class InboxUnavailable(Postponed):
+    code = "inbox_unavailable"
+
+
+class DriveUnavailable(Postponed):
+    code = "drive_unavailable"
+
+
+class LostClaim(HaulageError):
+    code = "lost_claim"

@@ -1,0 +1,53 @@
+"""Finds the name under which an upload may enter its folder, by the policy it came with."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app import catalogue, names, uploads
+from app.database import session_scope
+from app.errors import NameTaken
+from app.models import Item, Kind, OnConflict, Upload
+
+MAX_NUMBERED = 1000
+
+
+@dataclass(frozen=True)
+class Place:
+    """A name in a folder; `number` is what was added to the upload's own name, 0 for nothing."""
+
+    name: str
+    number: int
+    existing: Item | None = None  # the same bytes are there already
+
+
+def look(held: Upload, parent_id: str) -> Place:
+    """Say where the upload would go as things stand, or raise NameTaken; binds nobody."""
+    with session_scope() as session:
+        return _find(session, held, parent_id, 0, reserve=False)
+
+
+def take(held: Upload, parent_id: str, first_number: int) -> Place:
+    """Reserve a place for this upload alone, from `first_number` on; raises NameTaken, or NameBusy for a rival."""
+    with session_scope() as session:
+        return _find(session, held, parent_id, first_number, reserve=True)
+
+
+def _find(session: Session, held: Upload, parent_id: str, first: int, *, reserve: bool) -> Place:
+    last = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else first
+    for number in range(first, last + 1):
+        name = names.numbered(held.name, number)
+        if reserve:  # first, so that the look below sees what a rival has just committed
+            uploads.reserve(session, held, parent_id, name)
+        existing = catalogue.child(session, held.corp_index, parent_id, name)
+        if existing is None or _has_our_bytes(existing, held):
+            return Place(name, number, existing)
+        if held.on_conflict == OnConflict.REPLACE and existing.kind == Kind.FILE:
+            if reserve:
+                uploads.reserve(session, held, parent_id, existing.name)
+            return Place(existing.name, number)  # its own spelling, since it keeps its id
+    raise NameTaken(f"{names.printable(held.name)} is there already, with other content")
+
+
+def _has_our_bytes(existing: Item, held: Upload) -> bool:
+    return existing.kind == Kind.FILE and (existing.sha256, existing.size) == (held.sha256, held.size)

@@ -1,0 +1,166 @@
+"""Received bytes at rest: hashed while written, flushed to disk, never under a client's name."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from io import BufferedReader
+from pathlib import Path
+from typing import Self
+from uuid import UUID, uuid4
+
+from app.errors import SourceMissing, StagingFull, TooLarge, WrongStaging
+
+IDENTITY_FILE = ".haulage-staging"
+_WAIT = timedelta(seconds=30)
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Bytes that are safely on the staging's disk. `size` in bytes; `sha256` in hexadecimal."""
+
+    id: UUID
+    size: int
+    sha256: str
+
+
+class Draft:
+    """A file being received, in a `with` block: write to it, then `keep` it; what is not kept is removed."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self._id = uuid4()
+        self._root, self._max_bytes = root, max_bytes
+        self._path = root / "drafts" / self._id.hex
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        with _full_disk_by_name():
+            self._file = self._path.open("xb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a full disk again, while flushing; the bytes go anyway
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Add bytes. Raises TooLarge beyond the limit and StagingFull when the disk is."""
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            raise TooLarge(f"the file has more than {self._max_bytes} bytes")
+        self._sha256.update(data)
+        with _full_disk_by_name():
+            self._file.write(data)
+
+    def keep(self) -> Staged:
+        """Make the bytes durable, then give them their final name."""
+        final = kept_path(self._root, self._id)
+        with _full_disk_by_name():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if not final.parent.exists():
+                final.parent.mkdir(exist_ok=True)
+                flush_folder(final.parent.parent)
+            self._path.rename(final)
+            flush_folder(final.parent)
+        return Staged(self._id, self._size, self._sha256.hexdigest())
+
+
+@contextmanager
+def _full_disk_by_name() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StagingFull("the staging disk is full", _WAIT) from error
+        raise
+
+
+def kept_path(root: Path, staged_id: UUID) -> Path:
+    return root / "kept" / staged_id.hex[:2] / staged_id.hex
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder durable: an fsync of the file alone does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Staging:
+    """The directory that every web process and worker reaches."""
+
+    def __init__(self, root: Path, max_bytes: int, reserve_bytes: int) -> None:
+        self.root = root
+        self._max_bytes, self._reserve_bytes = max_bytes, reserve_bytes
+
+    def prepare(self) -> UUID:
+        """Make an empty directory a staging; return its identity, which stays the same ever after."""
+        for folder in (self.root, self.root / "drafts", self.root / "kept"):
+            folder.mkdir(parents=True, exist_ok=True)
+        found = self.identity()
+        if found is None:
+            found = uuid4()
+            with (self.root / IDENTITY_FILE).open("x") as file:
+                file.write(f"{found}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            flush_folder(self.root)
+        return found
+
+    def identity(self) -> UUID | None:
+        try:
+            return UUID((self.root / IDENTITY_FILE).read_text().strip())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise WrongStaging(f"{self.root / IDENTITY_FILE} cannot be read: {error}") from error
+
+    def make_room(self, announced_bytes: int) -> None:
+        """Refuse early what cannot fit: TooLarge for the limit, StagingFull for the disk."""
+        if announced_bytes > self._max_bytes:
+            raise TooLarge(f"the file has {announced_bytes} bytes; {self._max_bytes} are allowed")
+        if shutil.disk_usage(self.root).free < announced_bytes + self._reserve_bytes:
+            raise StagingFull("the staging disk has not enough room for this file; try again later", _WAIT)
+
+    def draft(self) -> Draft:
+        return Draft(self.root, self._max_bytes)
+
+    def put(self, chunks: Iterable[bytes]) -> Staged:
+        """Stage bytes from an iterable."""
+        with self.draft() as draft:
+            for chunk in chunks:
+                draft.write(chunk)
+            return draft.keep()
+
+    def open(self, staged_id: UUID) -> BufferedReader:
+        try:
+            return self.path(staged_id).open("rb")
+        except FileNotFoundError as error:
+            raise SourceMissing(
+                f"staged bytes {staged_id} are not in {self.root}: is the right staging mounted on this machine?"
+            ) from error
+
+    def path(self, staged_id: UUID) -> Path:
+        return kept_path(self.root, staged_id)
+
+    def remove(self, staged_id: UUID) -> None:
+        """Remove staged bytes; does nothing if they are gone."""
+        self.path(staged_id).unlink(missing_ok=True)
+
+    def older_than(self, moment: float) -> Iterator[UUID | Path]:
+        """Yield what was last written before `moment` (seconds, this file system's clock): kept ids, then drafts."""
+        for path in self.root.glob("kept/??/*"):
+            if path.stat().st_mtime < moment:
+                yield UUID(path.name)
+        for path in self.root.glob("drafts/*"):
+            if path.stat().st_mtime < moment:
+                yield path

@@ -1,0 +1,58 @@
+"""The work: staged bytes into a drive, resumable, verified. Knows neither Celery nor PostgreSQL."""
+
+from collections.abc import Callable
+from io import BufferedReader
+from time import monotonic
+from typing import Protocol
+
+from app.drives.base import Delivery, Drive
+from app.errors import Postponed
+from app.models import Json
+
+CHECKPOINT_SECONDS = 5
+
+
+class Watch(Protocol):
+    """What a transfer tells of itself, and whom it asks whether to go on."""
+
+    def proceed(self) -> None:
+        """Return, or raise what ends this attempt: LostClaim, Cancelled, SliceEnded, ShuttingDown."""
+
+    def checkpoint(self, session: Json, transferred: int) -> None:
+        """Save how to go on from here."""
+
+
+def send(
+    drive: Drive, delivery: Delivery, source: Callable[[], BufferedReader], session: Json | None, watch: Watch
+) -> Json:
+    """Bring all bytes of a delivery into the drive; return the drive's session, ready to be finished.
+
+    `session` is what an earlier attempt saved, None for the first. `source` opens the staged bytes.
+    """
+    if session is None:
+        session = drive.begin(delivery)
+        watch.checkpoint(session, 0)
+    offset = drive.held(session)
+    with source() as file:
+        file.seek(offset)
+        return _pump(drive, session, file, offset, watch)
+
+
+def _pump(drive: Drive, session: Json, file: BufferedReader, offset: int, watch: Watch) -> Json:
+    saved_at = monotonic()
+    saved = offset
+    try:
+        while data := file.read(drive.chunk_bytes):
+            watch.proceed()
+            offset = drive.put(session, offset, data)
+            if offset != file.tell():
+                file.seek(offset)  # the drive kept less than it was given
+            if monotonic() - saved_at > CHECKPOINT_SECONDS:
+                session = drive.secure(session, offset)
+                watch.checkpoint(session, offset)
+                saved_at, saved = monotonic(), offset
+    except Postponed:
+        if offset > saved:
+            watch.checkpoint(drive.secure(session, offset), offset)
+        raise
+    return session

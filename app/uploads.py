@@ -1,0 +1,278 @@
+"""The life of an upload: every change of its state, each in the caller's transaction with the event that tells of it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app import names
+from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
+from app.models import FINISHED, UNFINISHED, Json, OnConflict, State, Upload, UploadEvent
+from app.staging import Staged
+
+MAX_RETRY_DELAY = timedelta(minutes=5)
+RIVAL_DELAY = timedelta(seconds=1)
+NO_RESERVATION: dict[str, Any] = {"reserved_parent_id": None, "reserved_name": None, "reserved_key": None}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an upload goes: `name` in `folder`, a path of names below the folder with the drive's id `parent_id`."""
+
+    corp_index: int
+    parent_id: str
+    folder: tuple[str, ...]
+    name: str
+    on_conflict: OnConflict = OnConflict.FAIL
+
+
+def register(session: Session, to: Destination, staged: Staged, idempotency_key: str | None = None) -> Upload:
+    """Insert a queued upload of staged bytes, or return the one that came with the same key before.
+
+    Raises KeyReused if that one had other bytes or went elsewhere.
+    """
+    values = _row(to) | {"staged_id": staged.id, "size": staged.size, "sha256": staged.sha256}
+    values["idempotency_key"] = idempotency_key
+    new: Upload | None = session.scalar(_insert_unless_there(values))
+    if new is not None:
+        note(session, new, "queued", {"door": "bytes"})
+        return new
+    return _same_as_before(session, to, staged, idempotency_key)
+
+
+def register_inbox(
+    session: Session, to: Destination, inbox_path: str, upload_id: UUID, task_id: str
+) -> Upload:
+    """Insert a queued upload of a file in the inbox, once per `upload_id`."""
+    values = _row(to) | {"id": upload_id, "inbox_path": inbox_path, "task_id": task_id}
+    new: Upload | None = session.scalar(_insert_unless_there(values))
+    if new is not None:
+        note(session, new, "queued", {"door": "celery"})
+        return new
+    return session.get_one(Upload, upload_id)
+
+
+def _row(to: Destination) -> dict[str, Any]:
+    return {"id": uuid4(), **vars(to), "folder": list(to.folder), "state": State.QUEUED}
+
+
+def _insert_unless_there(values: dict[str, Any]) -> Any:
+    return insert(Upload).values(values).on_conflict_do_nothing().returning(Upload)
+
+
+def _same_as_before(session: Session, to: Destination, staged: Staged, key: str | None) -> Upload:
+    before = session.scalars(
+        select(Upload).where(Upload.corp_index == to.corp_index, Upload.idempotency_key == key)
+    ).one()
+    known = Destination(
+        before.corp_index, before.parent_id, tuple(before.folder), before.name, OnConflict(before.on_conflict)
+    )
+    if (known, before.sha256, before.size) != (to, staged.sha256, staged.size):
+        raise KeyReused("this Idempotency-Key came before with another file or another place")
+    return before
+
+
+def get(session: Session, corp_index: int, upload_id: UUID) -> Upload:
+    found = session.scalar(select(Upload).where(Upload.corp_index == corp_index, Upload.id == upload_id))
+    if found is None:
+        raise NotFound(f"corporation {corp_index} has no upload with that id")
+    return found
+
+
+def note(session: Session, upload: Upload, kind: str, detail: Json | None = None) -> None:
+    """Write an event. `kind` says what happened: a state's name, or a word beside the states such as `worker_lost`."""
+    session.execute(
+        insert(UploadEvent).values(
+            corp_index=upload.corp_index,
+            upload_id=upload.id,
+            kind=kind,
+            attempt=upload.attempts,
+            detail=detail,
+        )
+    )
+
+
+# The claim
+
+
+def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int) -> Upload | None:
+    """Take the upload for the length of the lease, or return None if it is not to be had."""
+    free = (
+        Upload.id == upload_id,
+        Upload.state.in_(UNFINISHED),
+        Upload.due_at <= func.now(),
+        Upload.attempts < max_attempts,
+        Upload.deadline_at > func.now(),
+        Upload.cancel_requested.is_(False),
+    )
+    found = session.scalar(select(Upload).where(*free).with_for_update(skip_locked=True))
+    if found is None:
+        return None
+    if found.state == State.TRANSFERRING:
+        note(session, found, "worker_lost")
+    found.state, found.token, found.attempts = State.TRANSFERRING, uuid4(), found.attempts + 1
+    found.due_at = func.now() + lease
+    found.woken_at = None  # if this attempt dies, its upload counts as never woken
+    session.flush()
+    note(session, found, "transferring")
+    session.refresh(found)
+    return found
+
+
+def _ours(held: Upload) -> tuple[ColumnElement[bool], ...]:
+    """The fence: every write of an attempt carries it."""
+    return (Upload.id == held.id, Upload.token == held.token, Upload.state == State.TRANSFERRING)
+
+
+def _write(session: Session, held: Upload, **values: Any) -> None:
+    """Write to an upload that this attempt holds, or raise LostClaim: the outcome belongs to who holds the claim."""
+    fenced = update(Upload).where(*_ours(held)).values(**values).execution_options(synchronize_session=False)
+    if session.execute(fenced).rowcount != 1:  # type: ignore[attr-defined]
+        raise LostClaim(f"upload {held.id} is in other hands")
+
+
+def extend(session: Session, held: Upload, lease: timedelta) -> bool:
+    """Renew the lease; return True if somebody wants the upload cancelled."""
+    fenced = (
+        update(Upload)
+        .where(*_ours(held))
+        .values(due_at=func.now() + lease)
+        .returning(Upload.cancel_requested)
+    )
+    wanted = session.scalar(fenced.execution_options(synchronize_session=False))
+    if wanted is None:
+        raise LostClaim(f"upload {held.id} is in other hands")
+    return wanted
+
+
+def save_staged(session: Session, held: Upload, staged: Staged) -> None:
+    """Note where a file from the inbox has been staged."""
+    _write(session, held, staged_id=staged.id, size=staged.size, sha256=staged.sha256)
+
+
+def checkpoint(session: Session, held: Upload, drive_session: Json | None, transferred: int) -> None:
+    """Save how to go on: the drive's own session, and how many bytes the drive safely holds."""
+    _write(session, held, drive_session=drive_session, transferred=transferred)
+
+
+def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
+    """Make this upload the only one that may take a place in the drive; raise NameBusy while another one is at it.
+
+    Held until the upload is stored, or until what it placed is cleaned up.
+    """
+    try:
+        with session.begin_nested():
+            _write(
+                session, held, reserved_parent_id=parent_id, reserved_name=name, reserved_key=names.key(name)
+            )
+    except IntegrityError as error:
+        raise NameBusy("another upload is just taking this name", RIVAL_DELAY) from error
+
+
+# How it ends
+
+
+def complete(session: Session, held: Upload, item_id: str) -> None:
+    """Mark the upload stored. The first statement of its transaction: everything after it stands on this fence."""
+    _write(
+        session,
+        held,
+        state=State.STORED,
+        item_id=item_id,
+        token=None,
+        transferred=held.size,
+        **NO_RESERVATION,
+        reason=None,
+        message=None,
+        finished_at=func.now(),
+        cleanup_due_at=func.now() + timedelta(minutes=10),
+    )
+
+
+def adopt(session: Session, held: Upload, item_id: str) -> None:
+    """Point a completed upload at the item that was there already."""
+    session.execute(update(Upload).where(Upload.id == held.id).values(item_id=item_id))
+
+
+def fail(session: Session, held: Upload, reason: str, message: str) -> None:
+    _write(session, held, **_ended(State.FAILED, reason, message))
+    note(session, held, State.FAILED, {"reason": reason, "message": message})
+
+
+def end_cancelled(session: Session, held: Upload) -> None:
+    """Honour the request to cancel an upload that this attempt holds."""
+    _write(session, held, **_ended(State.CANCELLED, "cancelled", "cancelled on request"))
+    note(session, held, State.CANCELLED)
+
+
+def _ended(state: State, reason: str, message: str) -> dict[str, Any]:
+    ended = {"state": state, "reason": reason, "message": message, "token": None}
+    return ended | {"finished_at": func.now(), "cleanup_due_at": func.now()}
+
+
+def set_back(session: Session, held: Upload, reason: str, message: str, first_delay: timedelta) -> None:
+    """Queue the upload for another attempt; each wait is twice the one before, five minutes at most."""
+    delay = min(first_delay * 2 ** (held.attempts - 1), MAX_RETRY_DELAY)
+    _write(session, held, **_queued_again(delay), reason=reason, message=message)
+    note(session, held, "set_back", {"reason": reason, "message": message, "seconds": delay.total_seconds()})
+
+
+def give_back(session: Session, held: Upload, reason: str, message: str, delay: timedelta) -> None:
+    """Queue the upload again and take the attempt back: nothing failed."""
+    _write(
+        session, held, **_queued_again(delay), attempts=Upload.attempts - 1, reason=reason, message=message
+    )
+    note(session, held, "given_back", {"reason": reason, "message": message})
+
+
+def _queued_again(delay: timedelta) -> dict[str, Any]:
+    return {"state": State.QUEUED, "token": None, "due_at": func.now() + delay, "woken_at": None}
+
+
+# What people ask for
+
+
+def cancel(session: Session, corp_index: int, upload_id: UUID) -> Upload:
+    """Cancel an upload: at once where it waits, as a request to its holder where it is being transferred."""
+    found = _locked(session, corp_index, upload_id)
+    if found.state in FINISHED:
+        raise NotPossible(f"the upload is {found.state} already")
+    if found.state == State.TRANSFERRING:
+        found.cancel_requested = True
+        note(session, found, "cancel_requested")
+    else:
+        for column, value in _ended(State.CANCELLED, "cancelled", "cancelled on request").items():
+            setattr(found, column, value)
+        note(session, found, State.CANCELLED)
+    return found
+
+
+def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
+    """Queue a failed upload again, with all its attempts and a new deadline."""
+    found = _locked(session, corp_index, upload_id)
+    if found.state != State.FAILED:
+        raise NotPossible(f"only a failed upload can be retried; this one is {found.state}")
+    if found.token is not None:
+        raise NotPossible("the upload is being cleaned up; try again in a minute")
+    if found.staged_id is None and found.inbox_path is None:
+        raise NotPossible("the upload's bytes are gone; send the file again")
+    found.state, found.attempts, found.finished_at, found.cleanup_due_at = State.QUEUED, 0, None, None
+    found.reason = found.message = found.woken_at = None
+    found.due_at = func.now()
+    found.deadline_at = func.now() + timedelta(hours=24)
+    note(session, found, "retried")
+    return found
+
+
+def _locked(session: Session, corp_index: int, upload_id: UUID) -> Upload:
+    found = session.scalar(
+        select(Upload).where(Upload.corp_index == corp_index, Upload.id == upload_id).with_for_update()
+    )
+    if found is None:
+        raise NotFound(f"corporation {corp_index} has no upload with that id")
+    return found

@@ -1,0 +1,53 @@
+"""Tells the workers of uploads that may be ready, as far as Redis can be reached, and notes that they were told."""
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from app import overdue, queue
+from app.database import session_scope
+
+log = logging.getLogger(__name__)
+
+
+def new_uploads(upload_ids: Sequence[UUID], window: int) -> None:
+    """Wake uploads that have just been committed, unless the queue is full. Never fails: the sweep would wake them too."""
+    try:
+        if queue.waiting() >= window:
+            return
+        queue.wake(upload_ids)
+    except queue.UNREACHABLE as error:
+        log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
+        return
+    with session_scope() as session:
+        overdue.mark_woken(session, upload_ids)
+
+
+def due_uploads(window: int) -> int:
+    """Wake what is due and has not been woken, a bounded number at a time; return how many. Never fails for Redis."""
+    try:
+        waiting = queue.waiting()
+    except queue.UNREACHABLE as error:
+        log.warning("Redis is out of reach (%s); nothing was woken", error)
+        return 0
+    with session_scope() as session:
+        chosen = overdue.pick(session, waiting, window)
+    try:
+        queue.wake((one.id for one in chosen if one.drive_session is not None), queue.Queue.RESUME)
+        queue.wake(one.id for one in chosen if one.drive_session is None)
+    except queue.UNREACHABLE as error:
+        log.warning("Redis is out of reach (%s); the next sweep wakes %d upload(s) again", error, len(chosen))
+        with session_scope() as session:
+            overdue.mark_not_woken(session, [one.id for one in chosen])
+    return len(chosen)
+
+
+def going_on(upload_id: UUID) -> None:
+    """Wake a transfer for its next slice. Never fails for Redis."""
+    try:
+        queue.wake([upload_id], queue.Queue.RESUME)
+    except queue.UNREACHABLE as error:
+        log.warning("upload %s: Redis is out of reach (%s); the sweep will wake it", upload_id, error)
+        return
+    with session_scope() as session:
+        overdue.mark_woken(session, [upload_id])

@@ -1,0 +1,75 @@
+"""Keeps an attempt's claim alive while it works, and knows when it must stop."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic
+from typing import Self
+
+from app import uploads
+from app.database import session_scope
+from app.errors import Cancelled, LostClaim, ShuttingDown, SliceEnded
+from app.models import Json, Upload
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """A heartbeat for the length of a `with` block, on a connection of its own.
+
+    Some single steps of a drive outlast any lease, so that checkpoints alone would not do.
+    """
+
+    def __init__(
+        self, held: Upload, lease: timedelta, slice_: timedelta, is_shutting_down: Callable[[], bool]
+    ) -> None:
+        self._held, self._lease = held, lease
+        self._slice_ends = monotonic() + slice_.total_seconds()
+        self._is_shutting_down = is_shutting_down
+        self._over = threading.Event()
+        self._lost = self._cancelled = False
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{held.id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._lease.total_seconds() / 3):
+            try:
+                self.fence()
+            except (LostClaim, Cancelled):
+                return
+            except Exception:  # the outermost frame of a thread; the next beat tries again
+                log.warning("upload %s: a heartbeat failed", self._held.id, exc_info=True)
+
+    def fence(self) -> None:
+        """Renew the lease, or raise LostClaim or Cancelled. PostgreSQL answers, not what was known before."""
+        try:
+            with session_scope() as session:
+                self._cancelled = uploads.extend(session, self._held, self._lease)
+        except LostClaim:
+            self._lost = True
+            raise
+        if self._cancelled:
+            raise Cancelled("cancelled on request")
+
+    def proceed(self) -> None:
+        """Return, or raise what ends this attempt."""
+        if self._lost:
+            raise LostClaim(f"upload {self._held.id} is in other hands")
+        if self._cancelled:
+            raise Cancelled("cancelled on request")
+        if self._is_shutting_down():
+            raise ShuttingDown("the worker is shutting down")
+        if monotonic() > self._slice_ends:
+            raise SliceEnded("the transfer goes on in its next slice")
+
+    def checkpoint(self, session: Json | None, transferred: int) -> None:
+        with session_scope() as transaction:
+            uploads.checkpoint(transaction, self._held, session, transferred)

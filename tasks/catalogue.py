@@ -1,0 +1,41 @@
+"""Database tasks: what other applications may ask of the catalogue."""
+
+from app import catalogue, names, queue
+from app.catalogue import NewItem
+from app.database import session_scope
+from app.models import Kind
+
+
+@queue.celery.task(name=queue.RECORD_ITEM)
+def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
+    corp_index: int,
+    onedrive_item_id: str,
+    parent_id: str,
+    name: str,
+    kind: str = "file",
+    size: int | None = None,
+    sha256: str | None = None,
+) -> None:
+    """Record an item that is in the drive already, and count it; the same item again changes nothing.
+
+    Raises Refused for a name, kind or parent that cannot be, and NameTaken if another item has the name.
+    """
+    new = NewItem(onedrive_item_id, parent_id, names.check(name), Kind(kind), size, sha256)
+    with session_scope() as session:
+        catalogue.folder(session, corp_index, parent_id)
+        _, is_new = catalogue.record(session, corp_index, new)
+        if is_new:
+            catalogue.count_in(session, corp_index, parent_id)
+
+
+@queue.celery.task(name=queue.RECOUNT)
+def recount(corp_index: int, parent_id: str | None = None) -> None:
+    """Set child_count to the number of children, for one folder or, without `parent_id`, for all of a corporation."""
+    if parent_id is not None:
+        folder_ids = [parent_id]
+    else:
+        with session_scope() as session:
+            folder_ids = list(catalogue.folder_ids(session, corp_index))
+    for folder_id in folder_ids:
+        with session_scope() as session:  # one each: the parent's row is locked for as long as a count takes
+            catalogue.recount(session, corp_index, folder_id)

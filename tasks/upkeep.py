@@ -1,0 +1,97 @@
+"""What time sets off: the sweep, the clean-up, the purge. Any number of them may run at once."""
+
+import logging
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from app import overdue, queue, wake
+from app.database import session_scope
+from app.drives.base import Delivery
+from app.models import State, Upload
+from app.settings import settings
+from app.staging import Staging
+from tasks.means import means
+from tasks.results import report
+
+log = logging.getLogger(__name__)
+
+CLEANUPS_AT_A_TIME = 500
+LITTER_SECONDS = 24 * 3600  # far beyond any clock's error, and any pause between two bytes
+
+
+@queue.celery.task(name=queue.SWEEP)
+def sweep() -> None:
+    """Take uploads back from lost workers, give up on what is worn out or late, wake what is due."""
+    with session_scope() as session:
+        ended = [*overdue.take_back_lost(session, means().max_attempts), *overdue.give_up(session)]
+    for upload in ended:
+        log.error("upload %s: failed: %s: %s", upload.id, upload.reason, upload.message)
+        report(upload.id)
+    wake.due_uploads(settings().wake_window)
+
+
+@queue.celery.task(name=queue.CLEAN_UP)
+def clean_up() -> None:
+    """Remove what finished uploads left in drive and staging."""
+    with session_scope() as session:
+        due = overdue.claim_cleanups(session, CLEANUPS_AT_A_TIME)
+    done = [upload for upload in due if _tidied(upload)]
+    with session_scope() as session:
+        overdue.cleaned(session, done)
+
+
+def _tidied(upload: Upload) -> bool:
+    try:
+        _tidy(upload)
+    except Exception:  # one that cannot be tidied now must not hold up the others; it comes again
+        log.warning("upload %s: its traces could not be removed yet", upload.id, exc_info=True)
+        return False
+    return True
+
+
+def _tidy(upload: Upload) -> None:
+    drive, staging = means().drive, means().staging
+    if upload.drive_session is not None and upload.state == State.STORED:
+        drive.release(upload.drive_session)
+    elif upload.drive_session is not None:
+        drive.abort(upload.drive_session, _may_have_placed(upload))
+    if upload.staged_id is not None and upload.state != State.FAILED:  # a failed one may be retried
+        staging.remove(upload.staged_id)
+
+
+def _may_have_placed(upload: Upload) -> Delivery | None:
+    if upload.reserved_parent_id is None or upload.reserved_name is None:
+        return None
+    return Delivery(
+        upload.id, upload.reserved_parent_id, upload.reserved_name, upload.size or 0, upload.sha256 or ""
+    )
+
+
+@queue.celery.task(name=queue.PURGE)
+def purge() -> None:
+    """Let go of the bytes of uploads that failed long ago, and of staged files that no upload knows."""
+    chosen, staging = settings(), means().staging
+    with session_scope() as session:
+        old = overdue.forget_staged(session, timedelta(seconds=chosen.keep_failed_seconds))
+    for staged_id in old:
+        staging.remove(staged_id)
+    litter = list(staging.older_than(time.time() - LITTER_SECONDS))
+    _remove_unknown(staging, [one for one in litter if isinstance(one, UUID)])
+    _remove_drafts(one for one in litter if isinstance(one, Path))
+
+
+def _remove_unknown(staging: Staging, staged_ids: list[UUID]) -> None:
+    with session_scope() as session:
+        unknown = overdue.unknown_staged(session, staged_ids)
+    for staged_id in unknown:
+        log.warning("staged bytes %s belong to no upload; removed", staged_id)
+        staging.remove(staged_id)
+
+
+def _remove_drafts(drafts: Iterable[Path]) -> None:
+    for draft in drafts:
+        log.warning("draft %s was never finished; removed", draft.name)
+        draft.unlink(missing_ok=True)

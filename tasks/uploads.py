@@ -1,0 +1,66 @@
+"""Upload tasks: a message becomes a call."""
+
+import logging
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from celery import Task
+from celery.exceptions import Ignore
+
+from app import attempt, catalogue, names, queue, uploads, wake
+from app.attempt import Outcome
+from app.database import session_scope
+from app.models import FINISHED, Upload
+from app.uploads import Destination
+from tasks.means import means
+from tasks.results import report, result_of
+
+log = logging.getLogger(__name__)
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "haulage:task")
+
+
+@queue.celery.task(name=queue.TRANSFER_UPLOAD)
+def transfer_upload(upload_id: str) -> None:
+    """Make one attempt at an upload, if it is to be had. A message may come twice, late, or for nothing."""
+    try:
+        wanted = UUID(upload_id)
+    except (ValueError, TypeError, AttributeError):
+        log.warning("a message names no upload: %.100r", upload_id)
+        return
+    _try(wanted)
+
+
+@queue.celery.task(name=queue.UPLOAD_FILE, bind=True, ignore_result=False)
+def upload_file(self: Task, corp_index: int, filename: str, parent_id: str | None = None) -> dict[str, Any]:
+    """Take a file from the corporation's inbox into the drive; the door for other Celery applications.
+
+    The upload's row is committed first, under an id that follows from the task's own: a message that is delivered twice
+    is one upload. Whoever waits gets `{"id", "parent_id", "name", "upload_id", "state"}` (and `reason` where it failed)
+    when it is stored or failed, whichever process brings that about. Raises Refused if there can be no such upload.
+    """
+    upload_id = uuid5(_NAMESPACE, self.request.id)
+    with session_scope() as session:
+        parent = parent_id or catalogue.root_id(session, corp_index)
+        catalogue.folder(session, corp_index, parent)
+        *folder, name = names.parts(filename)
+        names.check_path(tuple(folder), name)
+        to = Destination(corp_index, parent, tuple(folder), name)
+        uploads.register_inbox(session, to, filename, upload_id, self.request.id)
+    _try(upload_id)
+    with session_scope() as session:
+        upload = session.get_one(Upload, upload_id)
+        if upload.state in FINISHED:
+            return result_of(session, upload)
+    raise Ignore  # the attempt that finishes the upload stores the result
+
+
+def _try(upload_id: UUID) -> None:
+    made = attempt.make(upload_id, means())
+    if made is None:
+        return
+    upload, outcome = made
+    if outcome is Outcome.GOES_ON:
+        wake.going_on(upload_id)
+    elif outcome is Outcome.FINISHED and upload.task_id is not None:
+        report(upload_id)

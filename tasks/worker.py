@@ -1,0 +1,84 @@
+"""Entry point of `celery -A tasks.worker`: what its processes do at their start, at every fork and at their end.
+
+Imported by nobody. Receivers stand at module level: Celery holds them weakly, and one defined inside a function vanishes
+without a word.
+"""
+
+import logging
+import mmap
+import os
+import time
+from typing import Any
+
+from celery import signals
+from celery.worker import state
+
+from app import database, forksafe, queue, readiness
+from app.errors import Unfit
+from app.settings import settings
+from tasks import flower, shutdown
+
+log = logging.getLogger(__name__)
+
+app = queue.celery  # the name that `celery -A` looks for
+database.play("worker")
+forksafe.install()
+flower.refuse_without_password()
+
+CHILDREN_THAT_MAY_FAIL = 5
+_failed_in_a_row = mmap.mmap(-1, 1)  # shared with the children
+
+
+@signals.worker_init.connect
+def check_that_we_may_run(sender: Any = None, **_: object) -> None:
+    children = getattr(sender, "concurrency", None) or 1
+    try:
+        readiness.check(settings(), children * settings().db_pool_size)
+    except Unfit as error:
+        raise SystemExit(str(error)) from error  # Celery would swallow anything less
+    finally:
+        database.dispose()
+
+
+@signals.worker_before_create_process.connect
+def close_before_the_fork(**_: object) -> None:
+    """The parent owns no connection when a child is made. Forks happen all day, by recycling and autoscale."""
+    if _failed_in_a_row[0] >= CHILDREN_THAT_MAY_FAIL:
+        log.critical(
+            "%d children in a row could not be given a pool of their own; this worker stops",
+            _failed_in_a_row[0],
+        )
+        state.should_terminate = os.EX_SOFTWARE
+    forksafe.dispose_all()
+
+
+@signals.worker_process_init.connect
+def give_the_child_its_own_pool(**_: object) -> None:
+    """Dispose the inherited engine without closing its connections; the next session opens a connection of this child."""
+    try:
+        database.renew_in_child()
+        foreign = forksafe.inherited()
+    except Exception:  # whatever it is, this child must not serve tasks, and Celery would let it
+        log.exception("this child could not be given a pool of its own")
+        foreign = -1
+    if foreign:
+        end_this_child(foreign)
+    _failed_in_a_row[0] = 0
+
+
+def end_this_child(foreign: int) -> None:
+    log.critical("child %d holds %d connection(s) of its parent; it ends", os.getpid(), foreign)
+    _failed_in_a_row[0] = min(_failed_in_a_row[0] + 1, 255)
+    time.sleep(1)  # a child that ends at once is replaced at once: hundreds of forks in seconds
+    os._exit(os.EX_SOFTWARE)
+
+
+@signals.worker_process_shutdown.connect
+def say_goodbye(**_: object) -> None:
+    """Children leave by os._exit: without this the server would only see the connection drop."""
+    database.dispose()
+
+
+@signals.worker_shutting_down.connect
+def end_slices_early(**_: object) -> None:
+    shutdown.announce()
