@@ -1,5 +1,6 @@
 """Celery's settings, each with its reason. docs/decisions/0003 has the measurements behind them."""
 
+from kombu import Exchange
 from kombu import Queue as KombuQueue
 
 from app.database import STATEMENT_TIMEOUT_MS
@@ -57,7 +58,8 @@ worker_prefetch_multiplier = 1  # a message that waits in one worker could be ru
 task_publish_retry = False  # the sweep sends again
 
 task_default_queue = "uploads"
-task_queues = [KombuQueue(name) for name in ("uploads", "resume", "upkeep")]
+# Each with an exchange of its own: by default all would be bound to one, and every message would go to all of them.
+task_queues = [KombuQueue(name, Exchange(name), routing_key=name) for name in ("uploads", "resume", "upkeep")]
 task_create_missing_queues = False  # a misspelt queue is an error, not a new queue that nobody reads
 task_routes = {"tasks.upkeep.*": {"queue": "upkeep"}}
 imports = ["tasks.uploads", "tasks.catalogue", "tasks.upkeep"]

@@ -91,6 +91,12 @@ def children(
     return session.scalars(chosen.order_by(Item.id).limit(limit)).all()
 
 
+def page(session: Session, corp_index: int, after: int, limit: int = 1000) -> Sequence[Item]:
+    """Return a corporation's items in the order of their ids, at most `limit`, beginning behind the id `after`."""
+    chosen = select(Item).where(Item.corp_index == corp_index, Item.id > after)
+    return session.scalars(chosen.order_by(Item.id).limit(limit)).all()
+
+
 def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = False) -> tuple[Item, bool]:
     """Write an item; return its row and whether it is new. A new one has yet to be counted: see `count_in`.
 

@@ -5,11 +5,12 @@
 `install()` once, early, in the first process. The module needs nothing but SQLAlchemy (1.4, 2.0, 2.1) and may be copied.
 
 Covered: every pool of every engine, whoever made it and however it is used; connections that are idle, checked out or
-being made at the fork; forks of forks. Not covered: connections that no SQLAlchemy pool made; the sockets of drivers
-whose connections have no `fileno()` (they are forgotten, but stay open); a `Connection` or `Session` that is open
-across a fork that bypasses Python (`clone(2)` from C) and is used there; an engine whose very first connection another
-thread is making at the fork (its dialect stays half set up in the child). An in-memory SQLite database starts empty in
-the child.
+being made at the fork; the pools' own locks; forks of forks.
+
+Not covered: connections that no SQLAlchemy pool made. Sockets of drivers whose connections have no `fileno()`: they are
+forgotten, but stay open. Locks that other code holds in another thread at the fork, and an engine whose very first
+connection another thread is making then. After a fork that bypasses Python (`clone(2)` from C): a `Connection` or
+`Session` that was open and is used or closed there. An in-memory SQLite database starts empty in a child.
 """
 
 # ruff: noqa: SLF001  SQLAlchemy has no public way from a record to its pool, nor from a pool to its dialect.
@@ -28,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -71,19 +70,22 @@ class _Birth:
         """False once the socket is closed or cut; its number may be a stranger's by now."""
         return self.socket is not None and _socket_at(self.fd) == self.socket
 
+    @property
+    def is_reachable(self) -> bool:
+        return self.has_socket or self.holder is not None
+
     def cut(self) -> None:
         """Put a dead socket in place of the inherited one: what is written there reaches nobody."""
         if self.has_socket:
-            dead, peer = (
-                socket.socketpair()
-            )  # not /dev/null: drivers recognise a closed socket as a disconnect
+            # Not /dev/null: drivers recognise a closed socket as a disconnect.
+            dead, peer = socket.socketpair()
             peer.close()
             with dead:
                 os.dup2(dead.fileno(), self.fd, inheritable=False)
 
 
-# Plain sets of weak references: adding, discarding and copying are each one step, whatever other threads do.
-_births: set[weakref.ref[_Birth]] = set()
+# Plain sets: adding, discarding and copying are each one step, whatever other threads do.
+_births: set[_Birth] = set()
 _pools: set[weakref.ref[Pool]] = set()
 _last_fork = SimpleNamespace(ended=-math.inf)
 # What another process owns is kept unused, not dropped: some drivers say goodbye on the wire when they are collected.
@@ -95,10 +97,10 @@ def install() -> None:
     if event.contains(Pool, "connect", _note):
         return
     event.listen(Engine, "do_connect", _note_pool)
-    event.listen(Pool, "connect", _note)
-    event.listen(Pool, "checkout", _refuse_foreign)
-    event.listen(Pool, "reset", _cut_foreign)
-    event.listen(Pool, "close", _cut_foreign)
+    event.listen(Pool, "connect", _note, insert=True)  # before any listener that talks to the server
+    event.listen(Pool, "checkout", _refuse_foreign, insert=True)
+    event.listen(Pool, "reset", _cut_foreign, insert=True)
+    event.listen(Pool, "close", _cut_foreign, insert=True)
     for thing in gc.get_objects():  # connections older than this call
         if type(thing) is _ConnectionRecord and thing.dbapi_connection is not None:
             _note(thing.dbapi_connection, thing)
@@ -115,25 +117,23 @@ def dispose_all() -> None:
     Connections that are checked out stay open, and are an error of the parent: their number is logged. Pools of async
     engines cannot be closed from here; their children are protected all the same.
     """
-    mine = [birth for birth in _alive(_births) if birth.is_mine]
-    busy = sum(birth.holder is not None and birth.holder.in_use for birth in mine)
+    holders = [birth.holder for birth in list(_births) if birth.is_mine]
+    busy = sum(record is not None and record.in_use for record in holders)
     if busy:
         log.error("%d database connections are checked out in a process that is about to fork", busy)
-    for pool in _alive(_pools):
+    for pool in _known_pools():
         if not pool._dialect.is_async:
             pool.dispose()
 
 
 def inherited() -> int:
     """Count the connections of other processes that this one can still reach: 0, or the guarantee is broken."""
-    return sum(
-        not birth.is_mine and (birth.has_socket or birth.holder is not None) for birth in _alive(_births)
-    )
+    return sum(not birth.is_mine and birth.is_reachable for birth in list(_births))
 
 
 def _note_pool(_dialect: object, record: Any, *_arguments: object) -> None:
     # Before connecting: a fork during a pool's first connect must find the pool, whose counters include that connect.
-    _remember(_pools, record._ConnectionRecord__pool)
+    _pools.add(weakref.ref(record._ConnectionRecord__pool, _pools.discard))
 
 
 def _note(_connection: object, record: Any) -> None:
@@ -141,7 +141,8 @@ def _note(_connection: object, record: Any) -> None:
     contested = record.starttime <= _last_fork.ended
     birth = _Birth(weakref.ref(record), os.getpid(), fd, _socket_at(fd), contested)
     record.info[__name__] = birth
-    _remember(_births, birth)
+    _births.difference_update([old for old in list(_births) if not old.is_reachable])
+    _births.add(birth)
     _note_pool(None, record)  # pools with a creator of their own announce no connect
     dialect = record._ConnectionRecord__pool._dialect
     vars(dialect).setdefault("do_ping", partial(_ping, dialect.do_ping))
@@ -160,7 +161,7 @@ def _refuse_foreign(_connection: object, record: Any, proxy: Any) -> None:
 
 def _ping(ping: Callable[[Any], bool], connection: object) -> bool:
     # The pre-ping comes before `checkout`: it must not write to what _refuse_foreign is about to refuse.
-    foreign = (birth.holder for birth in _alive(_births) if not birth.is_mine)
+    foreign = (birth.holder for birth in list(_births) if not birth.is_mine)
     return any(record and record.dbapi_connection is connection for record in foreign) or ping(connection)
 
 
@@ -175,7 +176,7 @@ def _cut_foreign(*arguments: Any) -> None:
 def _after_fork_in_child() -> None:
     # Runs at a delicate time: every step on its own, nothing raised, and no log handler called.
     _last_fork.ended = -math.inf
-    foreign = [birth for birth in _alive(_births) if not birth.is_mine]
+    foreign = [birth for birth in list(_births) if not birth.is_mine]
     for step in (_Birth.cut, _forget):
         for birth in foreign:
             with suppress(Exception):
@@ -183,7 +184,7 @@ def _after_fork_in_child() -> None:
     threshold = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        for pool in _alive(_pools):
+        for pool in _known_pools():
             with suppress(Exception):
                 _renew(pool)
     finally:
@@ -195,7 +196,7 @@ def _forget(birth: _Birth) -> None:
     record = birth.holder
     if record is None:
         return
-    _limbo.append((birth, record.dbapi_connection))
+    _limbo.append(record.dbapi_connection)
     proxy = record.fairy_ref and record.fairy_ref()
     record.dbapi_connection = record.fairy_ref = None
     if proxy:
@@ -208,12 +209,8 @@ def _renew(pool: Pool) -> None:
     pool.__dict__ = vars(pool.recreate())
 
 
-def _remember(known: set[weakref.ref[T]], thing: T) -> None:
-    known.add(weakref.ref(thing, known.discard))
-
-
-def _alive(known: set[weakref.ref[T]]) -> list[T]:
-    return [thing for reference in list(known) if (thing := reference()) is not None]
+def _known_pools() -> list[Pool]:
+    return [pool for reference in list(_pools) if (pool := reference()) is not None]
 
 
 def _descriptor(record: Any) -> int:

@@ -72,6 +72,11 @@ def _send(name: str, arguments: list[Any], queue: Queue) -> None:
         raise
 
 
+def ask_for_sweep() -> None:
+    """Have a worker sweep now. Raises one of UNREACHABLE."""
+    _send(SWEEP, [], Queue.UPKEEP)
+
+
 def report(task_id: str, result: dict[str, Any]) -> None:
     """Store the result that the sender of `upload_file` waits for."""
     celery.backend.store_result(task_id, result, SUCCESS)

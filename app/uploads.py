@@ -1,5 +1,8 @@
 """The life of an upload: every change of its state, each in the caller's transaction with the event that tells of it."""
 
+import os
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -84,7 +87,7 @@ def get(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     return found
 
 
-def note(session: Session, upload: Upload, kind: str, detail: Json | None = None) -> None:
+def note(session: Session, upload: Upload, kind: str, detail: Any = None) -> None:
     """Write an event. `kind` says what happened: a state's name, or a word beside the states such as `worker_lost`."""
     session.execute(
         insert(UploadEvent).values(
@@ -119,9 +122,15 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
     found.due_at = func.now() + lease
     found.woken_at = None  # if this attempt dies, its upload counts as never woken
     session.flush()
-    note(session, found, "transferring")
+    note(session, found, "transferring", _who())
     session.refresh(found)
     return found
+
+
+def _who() -> Any:
+    """Who makes this attempt: the process, and the PostgreSQL session that served it."""
+    process = f"{os.getpid()}@{socket.gethostname()}"
+    return func.jsonb_build_object("process", process, "session", func.pg_backend_pid())
 
 
 def _ours(held: Upload) -> tuple[ColumnElement[bool], ...]:
@@ -235,6 +244,8 @@ def _queued_again(delay: timedelta) -> dict[str, Any]:
 
 
 # What people ask for
+
+Change = Callable[[Session, int, UUID], Upload]
 
 
 def cancel(session: Session, corp_index: int, upload_id: UUID) -> Upload:

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 def new_uploads(upload_ids: Sequence[UUID], window: int) -> None:
     """Wake uploads that have just been committed, unless the queue is full. Never fails: the sweep would wake them too."""
+    if not upload_ids:
+        return
     try:
         if queue.waiting() >= window:
             return

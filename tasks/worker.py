@@ -16,7 +16,7 @@ from celery.worker import state
 from app import database, forksafe, queue, readiness
 from app.errors import Unfit
 from app.settings import settings
-from tasks import flower, shutdown
+from tasks import flower, shutdown, transport
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ app = queue.celery  # the name that `celery -A` looks for
 database.play("worker")
 forksafe.install()
 flower.refuse_without_password()
+transport.install()
 
 CHILDREN_THAT_MAY_FAIL = 5
 _failed_in_a_row = mmap.mmap(-1, 1)  # shared with the children

@@ -1,0 +1,43 @@
+"""The `haulage` command."""
+
+import logging
+import os
+import sys
+
+import click
+
+from app import database
+from app.cli import admin, look, send
+from app.errors import HaulageError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="haulage")
+def haulage() -> None:
+    """Move files into a drive and catalogue them in PostgreSQL, once."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    database.play("command", pool_size=2)
+
+
+for command in (*send.COMMANDS, *look.COMMANDS, *admin.COMMANDS):
+    haulage.add_command(command)
+
+
+def main() -> None:
+    """Run the command; what is wrong is told in one sentence, with exit code 2 for what the caller can mend."""
+    try:
+        haulage(standalone_mode=True)
+    except HaulageError as error:
+        click.echo(f"haulage: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        if not database.is_out_of_reach(error):
+            raise
+        click.echo(
+            "haulage: PostgreSQL cannot be reached, or refuses the connection; is DATABASE_URL right?",
+            err=True,
+        )
+        click.echo(f"  {str(getattr(error, 'orig', None) or error).strip().splitlines()[0]}", err=True)
+        sys.exit(os.EX_TEMPFAIL)
+    finally:
+        database.dispose()

@@ -1,0 +1,85 @@
+"""Compares catalogue and drive from the outside: what is recorded against what is there, byte for byte."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from app import catalogue, names
+from app.database import session_scope
+from app.drives.base import Drive
+from app.models import Item, Kind
+
+
+@dataclass
+class Findings:
+    """What was compared, and every difference as a sentence."""
+
+    files: int = 0
+    folders: int = 0
+    bytes: int = 0
+    without_hash: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def corporation(drive: Drive, corp_index: int) -> Findings:
+    """Read every file of a corporation in the drive, count every folder's children; return what was found."""
+    findings = Findings()
+    counted: Counter[str | None] = Counter()
+    known: dict[str, Item] = {}
+    for item in _items(corp_index):
+        counted[item.parent_id] += 1
+        known[item.drive_item_id] = item
+        if item.kind == Kind.FILE:
+            _check_file(drive, item, findings)
+    for item in known.values():
+        if item.kind == Kind.FOLDER:
+            _check_folder(drive, item, counted[item.drive_item_id], known, findings)
+    return findings
+
+
+def _items(corp_index: int) -> Iterator[Item]:
+    last = 0
+    while True:
+        with session_scope() as session:
+            page = catalogue.page(session, corp_index, last)
+        if not page:
+            return
+        yield from page
+        last = page[-1].id
+
+
+def _check_file(drive: Drive, item: Item, findings: Findings) -> None:
+    findings.files += 1
+    shown = names.printable(item.drive_item_id)
+    digest, size = hashlib.sha256(), 0
+    try:
+        for chunk in drive.read(item.drive_item_id):
+            digest.update(chunk)
+            size += len(chunk)
+    except OSError as error:
+        findings.problems.append(f"{shown}: recorded, but not to be read in the drive: {error.strerror}")
+        return
+    findings.bytes += size
+    if item.sha256 is None:
+        findings.without_hash += 1
+    elif (digest.hexdigest(), size) != (item.sha256, item.size):
+        findings.problems.append(f"{shown}: the drive holds other bytes than were received")
+
+
+def _check_folder(
+    drive: Drive, item: Item, children: int, known: dict[str, Item], findings: Findings
+) -> None:
+    findings.folders += 1
+    shown = names.printable(item.drive_item_id)
+    if item.child_count != children:
+        findings.problems.append(f"{shown}: child_count is {item.child_count}, it has {children} children")
+    try:
+        there = {child.id for child in drive.children(item.drive_item_id)}
+    except OSError as error:
+        findings.problems.append(f"{shown}: recorded, but not a folder in the drive: {error.strerror}")
+        return
+    findings.problems.extend(
+        f"{names.printable(one)}: in the drive, but not in the catalogue"
+        for one in sorted(there - known.keys())
+    )

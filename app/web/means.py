@@ -1,0 +1,68 @@
+"""What the routes of this process work with, and the threads they work in: nothing that waits runs in the event loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar, TypeVarTuple, cast
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
+
+from app.drives.base import Drive
+from app.drives.filesystem import FilesystemDrive
+from app.settings import Settings
+from app.staging import Staging
+from app.web.waker import Waker
+
+DISK_THREADS = 16
+DRIVE_THREADS = 16
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+@dataclass(frozen=True)
+class Means:
+    """Disk, drive and database have threads of their own: one that hangs does not take the others' away."""
+
+    staging: Staging
+    drive: Drive
+    waker: Waker
+    folders: tuple[Path, ...]  # where this installation keeps its files: nothing for the outside
+    disk_threads: CapacityLimiter
+    drive_threads: CapacityLimiter
+    database_threads: CapacityLimiter  # as many as the pool has connections
+
+    async def on_disk(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await to_thread.run_sync(work, *arguments, limiter=self.disk_threads)
+
+    async def on_drive(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await to_thread.run_sync(work, *arguments, limiter=self.drive_threads)
+
+    async def in_database(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await to_thread.run_sync(work, *arguments, limiter=self.database_threads)
+
+    def presentable(self, message: str | None) -> str | None:
+        """Return a message without the places where this installation keeps its files."""
+        for folder in self.folders:
+            message = message and message.replace(str(folder), "...")
+        return message
+
+
+def make(chosen: Settings) -> Means:
+    return Means(
+        staging=Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes),
+        drive=FilesystemDrive(chosen.drive_dir),
+        waker=Waker(chosen.wake_window),
+        folders=(chosen.staging_dir, chosen.inbox_dir, chosen.drive_dir),
+        disk_threads=CapacityLimiter(DISK_THREADS),
+        drive_threads=CapacityLimiter(DRIVE_THREADS),
+        database_threads=CapacityLimiter(chosen.web_pool_size),
+    )
+
+
+def _of(request: Request) -> Means:
+    return cast("Means", request.state.means)
+
+
+Given = Annotated[Means, Depends(_of)]

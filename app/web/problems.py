@@ -1,0 +1,111 @@
+"""Turns errors into answers: one shape (RFC 9457), and one table from a class of errors to a status."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import errors
+from app.database import is_out_of_reach
+from app.errors import HaulageError, Postponed, Unauthorised
+
+log = logging.getLogger(__name__)
+
+# Looked up along the ancestors of an error's class.
+STATUSES: Mapping[type, HTTPStatus] = {
+    errors.HaulageError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.Refused: HTTPStatus.BAD_REQUEST,
+    errors.Unauthorised: HTTPStatus.UNAUTHORIZED,
+    errors.CorporationUnknown: HTTPStatus.NOT_FOUND,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotPossible: HTTPStatus.CONFLICT,
+    errors.Postponed: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StagingFull: HTTPStatus.INSUFFICIENT_STORAGE,
+}
+
+
+def problem(
+    status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **extra: object
+) -> Response:
+    """Make an answer that tells of a problem; `code` is stable for programs, `detail` is for people."""
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return JSONResponse(content | extra, status, headers, "application/problem+json")
+
+
+def told(error: Exception) -> Response:
+    """Say what may be said of an error. What nobody foresaw is logged, and told without any of it."""
+    if isinstance(error, HTTPException):
+        status = HTTPStatus(error.status_code)
+        return problem(status, status.name.lower(), str(error.detail), error.headers)
+    if isinstance(error, RequestValidationError):
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_parameter", _wrong_parameters(error))
+    if is_out_of_reach(error):
+        log.warning("PostgreSQL is out of reach: %s", error)
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "the database is out of reach; try again in a moment",
+            {"Retry-After": "5"},
+        )
+    status = _status(type(error))
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("A request ended in an error that nobody foresaw", exc_info=error)
+        return problem(status, HaulageError.code, "something went wrong here; it has been logged")
+    return problem(status, getattr(error, "code", HaulageError.code), str(error), _headers(error))
+
+
+def _status(kind: type) -> HTTPStatus:
+    known = (STATUSES[ancestor] for ancestor in kind.__mro__ if ancestor in STATUSES)
+    return next(known, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, Unauthorised):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, Postponed):
+        return {"Retry-After": str(max(1, round(error.delay.total_seconds())))}
+    return {}
+
+
+def _wrong_parameters(error: RequestValidationError) -> str:
+    return "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+
+
+async def answer(_request: Request, error: Exception) -> Response:
+    """Stand in for the framework's own answers."""
+    return told(error)
+
+
+class Problems:
+    """The outermost frame of every request, except for the server's own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if has_begun or scope["type"] != "http":
+                raise  # the server cuts the connection, so that nobody takes half an answer for a whole one
+            await told(error)(scope, receive, send)

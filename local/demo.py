@@ -1,0 +1,183 @@
+"""`make demo`: a real folder through all four doors of a real Haulage, and a verdict computed from the outside."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from app import names
+from app.walk import Found, LeftOut, walk_inside
+from benchmarks.classic import show_classic_fault
+from local import doors, servers, system, verdict
+from local.account import NoAccount
+from local.discovery import NoServer
+from local.home import PROJECT
+from local.process import NotStarted
+from local.servers import Servers
+from local.system import NotUp, System
+from local.verdict import Verdict
+
+CORP = 7
+STALLED_SECONDS = 120
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="what to send; this checkout's files if not given"
+    )
+    chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        files, left_out = _gather(chosen.folder)
+        with servers.throwaway() as running, tempfile.TemporaryDirectory(prefix="haulage-demo-") as data:
+            return _show(running, Path(data), files, left_out)
+    except (NoServer, NoAccount, NotStarted, NotUp, NotADirectoryError) as problem:
+        print(f"\n{problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _gather(folder: Path | None) -> tuple[list[Found], list[LeftOut]]:
+    if folder is None and (tracked := _tracked_files()):
+        found: list[Found | LeftOut] = list(tracked)
+    else:
+        found = list(walk_inside(_existing(folder or PROJECT)))
+    return [one for one in found if isinstance(one, Found)], [
+        one for one in found if isinstance(one, LeftOut)
+    ]
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise NotADirectoryError(f"DIR={names.printable(str(folder))} is not a folder")
+    return folder
+
+
+def _tracked_files() -> list[Found]:
+    """Return this checkout's tracked files, or nothing where there is no git."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True
+        ).stdout.decode(errors="surrogateescape")
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    paths = [PROJECT / name for name in listed.split("\0") if name]
+    return [_found(path) for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def _found(path: Path) -> Found:
+    return Found(path, path.relative_to(PROJECT).parent.parts, path.name, path.stat().st_size)
+
+
+def _show(running: Servers, data: Path, files: list[Found], left_out: list[LeftOut]) -> int:
+    began = time.monotonic()
+    print(f"PostgreSQL (TLS) and Valkey are up. {len(files)} files to send.", flush=True)
+    for one in left_out[:20]:
+        print(f"  left out: {names.printable(str(one.path))}: {one.reason}")
+    if len(left_out) > 20:
+        print(f"  … and {len(left_out) - 20} more left out")
+    with system.installed(running, data, logs=data / "logs") as haulage:
+        judged = _run(haulage, running, files)
+        print(f"\n{haulage.run('tree', '--corp', str(CORP), '--depth', '2', '--width', '8')}")
+    _print_verdict(judged, time.monotonic() - began)
+    return 0 if _show_fault(running) and judged.good else 1
+
+
+def _run(haulage: System, running: Servers, files: list[Found]) -> Verdict:
+    haulage.run("corp", "add", str(CORP), "Demo")
+    token = haulage.run("token", "create", "--corp", str(CORP)).strip()
+    url = haulage.start_web(system.free_port())
+    haulage.start_worker(children=2)
+    haulage.start_beat()
+    shares = doors.share_out(files)
+    print("; ".join(f"{len(share)} by {door}" for door, share in shares.items()), flush=True)
+    meter = Meter(running.owner_url, len(files))
+    doors.by_celery(haulage, CORP, shares["celery"], meter.sent)
+    doors.by_sql(haulage, CORP, shares["sql"], meter.sent)
+    doors.over_http(url, token, CORP, shares["http"], meter.sent)
+    doors.by_command(haulage, CORP, shares["command"], meter.sent)
+    meter.wait_until_decided(haulage)
+    return verdict.judge(files, running.owner_url, haulage.data / "drive", CORP, meter.tls)
+
+
+class Meter:
+    """Shows how far things have come, and notes the TLS version of every PostgreSQL session that it sees."""
+
+    def __init__(self, owner_url: str, total: int) -> None:
+        self._owner_url, self._total = owner_url, total
+        self._sent = 0
+        self._shown_at = 0.0
+        self.tls: dict[int, str] = {}
+
+    def sent(self, number: int) -> None:
+        self._sent += number
+        if time.monotonic() - self._shown_at > 0.5:
+            self._look()
+
+    def wait_until_decided(self, haulage: System) -> None:
+        """Return when every upload is decided; raises NotUp if a process ends, or if nothing happens any more."""
+        last, since = -1, time.monotonic()
+        while (decided := self._look()) < self._total:
+            haulage.check()
+            if decided > last:
+                last, since = decided, time.monotonic()
+            if time.monotonic() - since > STALLED_SECONDS:
+                raise NotUp(f"nothing was decided for {STALLED_SECONDS} s:\n{haulage.last_lines('worker')}")
+            time.sleep(0.25)
+        self._look()
+        print()
+
+    def _look(self) -> int:
+        self._shown_at = time.monotonic()
+        self.tls |= verdict.tls_by_session(self._owner_url)
+        states = verdict.progress(self._owner_url, CORP)
+        stored, failed = states.get("stored", 0), states.get("failed", 0)
+        line = f"  sent {self._sent}, stored {stored}, failed {failed} of {self._total}"
+        print(
+            f"\r{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True
+        )
+        return stored + failed
+
+
+def _print_verdict(judged: Verdict, seconds: float) -> None:
+    found = judged.items
+    print(f"Verdict, computed from the outside, after {seconds:.0f} s:")
+    print(f"  files sent                     {judged.sent}")
+    print(f"  uploads stored                 {judged.stored}")
+    print(f"  equal to their source, sha256  {judged.equal}")
+    print(
+        f"  items                          {found.files} files, {found.folders} folders, {found.bytes} bytes"
+    )
+    print(
+        f"  child_count = counted children {'yes' if not found.problems else 'NO'}, {found.folders} folders"
+    )
+    for process, sessions in sorted(judged.sessions.items()):
+        for session, tls in sorted(sessions.items()):
+            print(f"  served by process {process.split('@')[0]:>7}      PostgreSQL session {session}, {tls}")
+    for line in judged.wrong[:20]:
+        print(f"  WRONG: {line}")
+    if len(judged.wrong) > 20:
+        print(f"  WRONG: … and {len(judged.wrong) - 20} more")
+    print(f"  {'Everything is stored, once.' if judged.good else f'{len(judged.wrong)} things are wrong.'}")
+
+
+def _show_fault(running: Servers) -> bool:
+    print("\nThe classic fault, beside it: a parent with a warm pool forks with no safeguard.")
+    messages = show_classic_fault(running.worker_url)
+    for message in messages:
+        print(f"  {message}")
+    if not messages:
+        print("  It did not show itself this time.")
+    return bool(messages)
+
+
+if __name__ == "__main__":
+    os.environ.pop("DATABASE_URL", None)
+    sys.exit(main(sys.argv[1:]))
