@@ -88,22 +88,22 @@ class _Birth:
 _births: set[_Birth] = set()
 _pools: set[weakref.ref[Pool]] = set()
 _last_fork = SimpleNamespace(ended=-math.inf)
-# What another process owns is kept unused, not dropped: some drivers say goodbye on the wire when they are collected.
-_limbo: list[object] = []
+# What another process owns is kept, unused, and not dropped: some drivers say goodbye on the wire when they are collected.
+_kept: list[object] = []
 
 
 def install() -> None:
     """Guard every engine of this process and of all processes forked from it. May be called again at will."""
-    if event.contains(Pool, "connect", _note):
+    if event.contains(Pool, "connect", _note_birth):
         return
     event.listen(Engine, "do_connect", _note_pool)
-    event.listen(Pool, "connect", _note, insert=True)  # before any listener that talks to the server
+    event.listen(Pool, "connect", _note_birth, insert=True)  # before any listener that talks to the server
     event.listen(Pool, "checkout", _refuse_foreign, insert=True)
     event.listen(Pool, "reset", _cut_foreign, insert=True)
     event.listen(Pool, "close", _cut_foreign, insert=True)
     for thing in gc.get_objects():  # connections older than this call
         if type(thing) is _ConnectionRecord and thing.dbapi_connection is not None:
-            _note(thing.dbapi_connection, thing)
+            _note_birth(thing.dbapi_connection, thing)
     os.register_at_fork(
         before=partial(setattr, _last_fork, "ended", math.inf),
         after_in_parent=lambda: setattr(_last_fork, "ended", time.time()),
@@ -136,7 +136,7 @@ def _note_pool(_dialect: object, record: Any, *_arguments: object) -> None:
     _pools.add(weakref.ref(record._ConnectionRecord__pool, _pools.discard))
 
 
-def _note(_connection: object, record: Any) -> None:
+def _note_birth(_connection: object, record: Any) -> None:
     fd = _descriptor(record)
     contested = record.starttime <= _last_fork.ended
     birth = _Birth(weakref.ref(record), os.getpid(), fd, _socket_at(fd), contested)
@@ -145,21 +145,21 @@ def _note(_connection: object, record: Any) -> None:
     _births.add(birth)
     _note_pool(None, record)  # pools with a creator of their own announce no connect
     dialect = record._ConnectionRecord__pool._dialect
-    vars(dialect).setdefault("do_ping", partial(_ping, dialect.do_ping))
+    vars(dialect).setdefault("do_ping", partial(_ping_own, dialect.do_ping))
 
 
 def _refuse_foreign(_connection: object, record: Any, proxy: Any) -> None:
     birth = record.info.get(__name__)
     if birth is None or not birth.is_mine:
         _cut_foreign(None, record)
-        _limbo.append(record.dbapi_connection)
+        _kept.append(record.dbapi_connection)
         record.dbapi_connection = proxy.dbapi_connection = None
         raise DisconnectionError("this connection was made by another process")
     if birth.contested:
         raise DisconnectionError("a child was forked while this connection was made")
 
 
-def _ping(ping: Callable[[Any], bool], connection: object) -> bool:
+def _ping_own(ping: Callable[[Any], bool], connection: object) -> bool:
     # The pre-ping comes before `checkout`: it must not write to what _refuse_foreign is about to refuse.
     foreign = (birth.holder for birth in list(_births) if not birth.is_mine)
     return any(record and record.dbapi_connection is connection for record in foreign) or ping(connection)
@@ -196,7 +196,7 @@ def _forget(birth: _Birth) -> None:
     record = birth.holder
     if record is None:
         return
-    _limbo.append(record.dbapi_connection)
+    _kept.append(record.dbapi_connection)
     proxy = record.fairy_ref and record.fairy_ref()
     record.dbapi_connection = record.fairy_ref = None
     if proxy:

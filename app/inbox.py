@@ -35,8 +35,9 @@ class Inbox:
             raise SourceChanged(f"the inbox file {names.printable(path)} was written to while it was read")
 
     def _open(self, corp_index: int, path: str) -> int:
-        if not self._root.is_dir():
-            raise InboxUnavailable(f"the inbox is not at {self._root}: is it mounted?", timedelta(seconds=30))
+        at = self._root / str(corp_index)
+        if not at.is_symlink() and not at.exists():  # a place where nothing is mounted is an empty directory
+            raise InboxUnavailable(f"the inbox is not at {at}: is it mounted?", timedelta(seconds=30))
         *folders, name = (str(corp_index), *names.parts(path))
         try:
             descriptor = _walk(self._root, folders, name)

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from app.errors import BadName, PathTooLong
 
 MAX_NAME_BYTES = 255  # what ext4, XFS, APFS and NTFS have in common
+MAX_SUFFIX_BYTES = 32  # what follows a dot and is longer is no suffix
 MAX_PATH_BYTES = 900  # keeps (parent, name) inside PostgreSQL's largest index row, 2704 bytes
 
 
@@ -45,6 +46,8 @@ def numbered(name: str, number: int) -> str:
     if number == 0:
         return name
     suffix = PurePosixPath(name).suffix
+    if len(suffix.encode()) > MAX_SUFFIX_BYTES:
+        suffix = ""
     tail = f" ({number}){suffix}"
     stem = name[: len(name) - len(suffix)]
     room = MAX_NAME_BYTES - len(tail.encode())

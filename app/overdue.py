@@ -23,8 +23,8 @@ def take_back_lost(session: Session, max_attempts: int, limit: int = 1000) -> Se
         _locked(Upload.state == State.TRANSFERRING, Upload.due_at < func.now()).limit(limit)
     ).all()
     for upload in lost:
-        upload.token = None
         uploads.note(session, upload, "worker_lost")
+        upload.token = None  # after the note, which flushes: a transferring upload has its token
         if upload.cancel_requested:
             _end(session, upload, State.CANCELLED, "cancelled", "cancelled on request")
         elif upload.attempts >= max_attempts:
@@ -42,14 +42,19 @@ def take_back_lost(session: Session, max_attempts: int, limit: int = 1000) -> Se
 
 
 def give_up(session: Session, limit: int = 1000) -> Sequence[Upload]:
-    """Fail the uploads that are queued beyond their deadline; return them."""
-    late = session.scalars(
-        _locked(Upload.state == State.QUEUED, Upload.deadline_at < func.now()).limit(limit)
-    ).all()
+    """End the uploads that are queued beyond their deadline, or that nobody will take; return those that failed.
+
+    Nobody takes an upload that was to be cancelled while it was transferred, and whose attempt ended otherwise.
+    """
+    over = or_(Upload.deadline_at < func.now(), Upload.cancel_requested)
+    late = session.scalars(_locked(Upload.state == State.QUEUED, over).limit(limit)).all()
     for upload in late:
+        if upload.cancel_requested:
+            _end(session, upload, State.CANCELLED, "cancelled", "cancelled on request")
+            continue
         last = f"; the last reason to wait: {upload.message}" if upload.message else ""
         _end(session, upload, State.FAILED, "deadline_exceeded", f"not stored within its deadline{last}")
-    return late
+    return [upload for upload in late if upload.state == State.FAILED]
 
 
 def _end(session: Session, upload: Upload, state: State, reason: str, message: str) -> None:
@@ -92,7 +97,7 @@ def _mark(session: Session, upload_ids: Sequence[UUID], woken_at: Any) -> None:
 
 
 def _locked(*which: ColumnElement[bool]) -> Select[Upload]:
-    return select(Upload).where(*which).with_for_update(skip_locked=True)
+    return select(Upload).where(*which).with_for_update(key_share=True, skip_locked=True)
 
 
 # What is left over

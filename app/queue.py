@@ -10,6 +10,7 @@ from celery import Celery
 from celery.states import SUCCESS
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from redis import RedisError
 
 TRANSFER_UPLOAD = "tasks.uploads.transfer_upload"
 UPLOAD_FILE = "tasks.uploads.upload_file"
@@ -38,7 +39,7 @@ _IMPATIENT = {
     "retry_on_timeout": False,
     "max_retries": 0,
 }
-UNREACHABLE = (OperationalError, OSError)
+UNREACHABLE = (OperationalError, RedisError, OSError)
 
 _mine = threading.local()
 
@@ -97,4 +98,4 @@ def _connection() -> Connection:
 def _drop() -> None:
     connection = _mine.__dict__.pop("connection", None)
     if connection is not None:
-        connection.collapse()
+        connection.release()

@@ -106,15 +106,21 @@ class Staging:
         """Make an empty directory a staging; return its identity, which stays the same ever after."""
         for folder in (self.root, self.root / "drafts", self.root / "kept"):
             folder.mkdir(parents=True, exist_ok=True)
-        found = self.identity()
-        if found is None:
-            found = uuid4()
-            with (self.root / IDENTITY_FILE).open("x") as file:
-                file.write(f"{found}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            flush_folder(self.root)
-        return found
+        return self.identity() or self._new_identity()
+
+    def _new_identity(self) -> UUID:
+        """Give the staging an identity, whole or not at all; of two that come at once the first decides."""
+        made = uuid4()
+        draft = self.root / "drafts" / made.hex
+        with draft.open("x") as file:
+            file.write(f"{made}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, self.root / IDENTITY_FILE)
+        draft.unlink()
+        flush_folder(self.root)
+        return self.identity() or made
 
     def identity(self) -> UUID | None:
         try:
@@ -159,8 +165,16 @@ class Staging:
     def older_than(self, moment: float) -> Iterator[UUID | Path]:
         """Yield what was last written before `moment` (seconds, this file system's clock): kept ids, then drafts."""
         for path in self.root.glob("kept/??/*"):
-            if path.stat().st_mtime < moment:
-                yield UUID(path.name)
+            if _is_older(path, moment):
+                with suppress(ValueError):  # not ours: a network file system keeps names of its own there
+                    yield UUID(path.name)
         for path in self.root.glob("drafts/*"):
-            if path.stat().st_mtime < moment:
+            if _is_older(path, moment):
                 yield path
+
+
+def _is_older(path: Path, moment: float) -> bool:
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:  # kept, or removed, by another process since we saw its name
+        return False

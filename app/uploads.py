@@ -113,7 +113,7 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
         Upload.deadline_at > func.now(),
         Upload.cancel_requested.is_(False),
     )
-    found = session.scalar(select(Upload).where(*free).with_for_update(skip_locked=True))
+    found = session.scalar(select(Upload).where(*free).with_for_update(key_share=True, skip_locked=True))
     if found is None:
         return None
     if found.state == State.TRANSFERRING:
@@ -282,7 +282,7 @@ def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
 
 def _locked(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     found = session.scalar(
-        select(Upload).where(Upload.corp_index == corp_index, Upload.id == upload_id).with_for_update()
+        select(Upload).where(Upload.corp_index == corp_index, Upload.id == upload_id).with_for_update(key_share=True)
     )
     if found is None:
         raise NotFound(f"corporation {corp_index} has no upload with that id")

@@ -1,4 +1,4 @@
-"""The command: python -m local start | stop | status | run -- COMMAND..."""
+"""The command: python -m local start | stop | status | clean | run -- COMMAND..."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from local import servers
+from local import home, servers
 from local.account import NoAccount
 from local.discovery import NoServer
 from local.process import NotStarted
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_parser("start", help="start the servers of this checkout and print their URLs")
     commands.add_parser("stop", help="stop them; their data stays")
     commands.add_parser("status", help="print their URLs, or fail if they do not run")
+    commands.add_parser("clean", help="stop them and delete their data")
     runner = commands.add_parser("run", help="run a command beside throw-away servers: run -- COMMAND...")
     runner.add_argument("words", nargs="+", metavar="COMMAND")
     chosen = parser.parse_args(arguments)
@@ -72,6 +73,10 @@ def perform(chosen: argparse.Namespace) -> int:
             return report(servers.status())
         case "stop":
             servers.stop()
+            return 0
+        case "clean":
+            servers.stop()
+            home.remove(home.default_home())
             return 0
         case _:
             return run(chosen.words)

@@ -1,13 +1,11 @@
 """`make demo`: a real folder through all four doors of a real Haulage, and a verdict computed from the outside."""
 
-import argparse
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from app import names
@@ -179,5 +177,4 @@ def _show_fault(running: Servers) -> bool:
 
 
 if __name__ == "__main__":
-    os.environ.pop("DATABASE_URL", None)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -21,6 +21,7 @@ from app.staging import flush_folder
 
 DRAFTS = ".haulage/drafts"  # no corporation's directory begins with a dot
 MAX_ID_BYTES = 1000  # see app.names.MAX_PATH_BYTES
+_LEFTOVERS = (".placing", ".placed", ".aborted", ".previous")
 _WAIT = timedelta(seconds=30)
 _LATER = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EROFS: "is read-only"}
 
@@ -54,22 +55,26 @@ class FilesystemDrive:
     def begin(self, delivery: Delivery) -> Json:
         session: Json = {"draft": delivery.upload_id.hex, "secured": 0}
         with self._trouble_by_name():
-            os.close(self._open_draft(session))
+            self._child_id(delivery.parent_id, delivery.name)  # too long a path is told before the bytes are sent
+            os.close(self._open_draft(session, make=True))
         return session
 
     def held(self, session: Json) -> int:
         # Bytes behind the last `secure` may be holes after a power cut, whatever the file's size says.
         with self._trouble_by_name():
+            draft = self._draft(session)
             try:
-                size = self._draft(session).stat().st_size
+                size = draft.stat().st_size
             except FileNotFoundError:
-                return 0
+                placed = draft.with_suffix(".placed")
+                return placed.stat().st_size if placed.exists() else 0
             secured = int(session["secured"])
             return secured if size >= secured else 0
 
     def put(self, session: Json, offset: int, data: bytes) -> int:
         with self._trouble_by_name():
-            descriptor = self._open_draft(session)
+            # Behind its beginning a draft that is missing was taken away: a late writer must not leave a new one behind.
+            descriptor = self._open_draft(session, make=offset == 0)
             try:
                 left = memoryview(data)
                 while left:
@@ -91,13 +96,18 @@ class FilesystemDrive:
     def finish(self, delivery: Delivery, session: Json, may_place: Callable[[], None]) -> DriveItem:
         with self._trouble_by_name():
             draft = self._draft(session)
-            self._verify(delivery, draft)
             placed = self._child_id(delivery.parent_id, delivery.name)
             path = self._path(placed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            may_place()
-            self._place(delivery, draft, path)
-            flush_folder(path.parent)
+            if _is_same(draft.with_suffix(".placed"), path):  # an earlier attempt came this far
+                self._verify(delivery, path)
+                may_place()
+            else:
+                self._verify(delivery, draft)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                may_place()
+                self._place(delivery, draft, path)
+                flush_folder(path.parent)
+                _seal(draft)
             return DriveItem(placed, path.name, Kind.FILE, delivery.size)
 
     def _verify(self, delivery: Delivery, draft: Path) -> None:
@@ -116,12 +126,18 @@ class FilesystemDrive:
         try:
             os.link(draft, path)
         except FileExistsError:
-            if draft.samefile(path):
-                return  # an earlier attempt came this far
-            if not (delivery.replace and _is_file(path)) and not _holds(path, delivery):
-                raise NameTaken(f"the drive has something else under the name {delivery.name!r}") from None
-            self._replace(draft, path)
+            self._place_over(delivery, draft, path)
         except FileNotFoundError as error:  # another attempt has finished or aborted meanwhile
+            raise NotVerified("the bytes are gone from the drive") from error
+
+    def _place_over(self, delivery: Delivery, draft: Path, path: Path) -> None:
+        if _is_same(draft, path):
+            return  # an earlier attempt came this far
+        if not (delivery.replace and _is_file(path)) and not _holds(path, delivery):
+            raise NameTaken(f"the drive has something else under the name {delivery.name!r}") from None
+        try:
+            self._replace(draft, path)
+        except FileNotFoundError as error:  # as above
             raise NotVerified("the bytes are gone from the drive") from error
 
     @staticmethod
@@ -129,28 +145,30 @@ class FilesystemDrive:
         """Put the draft's bytes in the place of others, which stay at hand until the upload is stored."""
         placing, previous = draft.with_suffix(".placing"), draft.with_suffix(".previous")
         with suppress(FileExistsError):  # left by an attempt that died between these lines
-            os.link(path, previous)
+            os.link(draft, placing)  # first, since it fails where another attempt is through already
         with suppress(FileExistsError):
-            os.link(draft, placing)
+            os.link(path, previous)
         placing.replace(
             path
         )  # takes the name away with it: an attempt that wakes up here later finds nothing to place
 
     def release(self, session: Json) -> None:
         draft = self._draft(session)
-        for leftover in (draft, draft.with_suffix(".placing"), draft.with_suffix(".previous")):
+        for leftover in (draft, *(draft.with_suffix(suffix) for suffix in _LEFTOVERS)):
             leftover.unlink(missing_ok=True)
 
     def abort(self, session: Json, placed: Delivery | None) -> None:
         with self._trouble_by_name():
             draft = self._draft(session)
             aborted = draft.with_suffix(".aborted")
-            with suppress(FileNotFoundError):
-                draft.rename(aborted)  # from here on no earlier attempt can place it
+            if not aborted.exists():  # left by a clean-up that died
+                for ours in (draft, draft.with_suffix(".placed")):
+                    with suppress(FileNotFoundError):
+                        ours.rename(aborted)
+            draft.with_suffix(".placing").unlink(missing_ok=True)  # from here on no earlier attempt can place it
             if placed is not None and aborted.exists():
                 path = self._path(self._child_id(placed.parent_id, placed.name))
                 _take_back(path, aborted, draft.with_suffix(".previous"))
-            aborted.unlink(missing_ok=True)
             self.release(session)
 
     def read(self, item_id: str) -> Iterator[bytes]:
@@ -189,8 +207,9 @@ class FilesystemDrive:
     def _draft(self, session: Json) -> Path:
         return self._root / DRAFTS / str(session["draft"])
 
-    def _open_draft(self, session: Json) -> int:
-        return os.open(self._draft(session), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    def _open_draft(self, session: Json, *, make: bool = False) -> int:
+        flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+        return os.open(self._draft(session), flags, 0o666)
 
     @contextmanager
     def _trouble_by_name(self) -> Iterator[None]:
@@ -205,8 +224,21 @@ class FilesystemDrive:
             raise
 
 
+def _seal(draft: Path) -> None:
+    """Take away the names by which an earlier attempt, should it wake up, could still place the bytes."""
+    draft.replace(draft.with_suffix(".placed"))
+    draft.with_suffix(".placing").unlink(missing_ok=True)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
+
+
 def _take_back(path: Path, ours: Path, previous: Path) -> None:
-    if not path.exists() or not ours.samefile(path):
+    if not _is_same(ours, path):
         return  # not placed, or somebody else's by now
     if previous.exists():
         previous.replace(path)

@@ -3,7 +3,30 @@
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
+from starlette.convertors import Convertor, register_url_convertor
+
 API = "/api/v1"
+
+
+class ItemId(Convertor[str]):
+    """The drive's id of an item, as a part of a path; Starlette's own `path` stops at a line feed.
+
+    No id holds a NUL: PostgreSQL knows no text with one.
+    """
+
+    regex = r"[^\0]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("item_id", ItemId())
+
+CORPORATION = "/corporations/{corp_index}"
+ITEM = CORPORATION + "/items/{item_id:item_id}"
 
 
 def upload(corp_index: int, upload_id: UUID) -> str:

@@ -47,9 +47,9 @@ class _Exchange:
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and not self._is_read:
             self._is_early = True
-            message = message | {"headers": [*message["headers"], (b"connection", b"close")]}
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
         if self._is_early and message["type"] == "http.response.body" and not message.get("more_body"):
-            await self._server_send(message | {"more_body": True})
+            await self._server_send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b""}
         await self._server_send(message)

@@ -1,6 +1,6 @@
 """What the sender of a file asks for, in the query or in the fields of a form."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from app import intake
@@ -40,7 +40,7 @@ def in_query(query: bytes) -> Wishes:
     return Wishes(pairs)
 
 
-def destination(corp_index: int, wishes: Wishes) -> Destination:
+def destination(corp_index: int, wishes: Mapping[str, str]) -> Destination:
     """Check where the file is to go; raises what `intake.destination` raises."""
     if "name" not in wishes:
         raise BadRequest("the file needs a name: send it in a form, or add ?name=")

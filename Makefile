@@ -1,0 +1,53 @@
+# GNU make 3.81 or newer. `make` alone says what there is.
+
+SHELL = /bin/sh
+BIN = .venv/bin
+SETUP = sh local/setup.sh
+
+.PHONY: help setup demo up test prove lab format check unit integration acceptance clean
+
+help:
+	@echo "make demo [DIR=folder]  a real folder through the whole system, and a verdict"
+	@echo "make up                 the system in the foreground, data kept; Ctrl-C stops it"
+	@echo "make test               everything that CI runs"
+	@echo "make prove              the long forms of the tests"
+	@echo "make lab                every known recipe against the fork fault, side by side"
+	@echo "make format             bring the code into its format"
+	@echo "make clean              remove the virtual environment and the data of make up"
+
+setup:
+	@$(SETUP)
+
+# DIR reaches the program through the environment: no shell ever reads it.
+demo: export HAULAGE_DEMO_DIR = $(value DIR)
+demo: setup
+	@$(BIN)/python -m local.demo
+
+up: setup
+	@$(BIN)/python -m local.up
+
+test: setup check unit integration acceptance
+	@$(BIN)/coverage combine -q && $(BIN)/python -m tests.coverage_gate
+
+check:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@$(BIN)/coverage erase
+
+unit integration acceptance:
+	$(BIN)/coverage run -m pytest -q -m "not prove" tests/$@
+
+prove: setup
+	$(BIN)/python -m pytest -q tests
+
+lab: setup
+	@$(BIN)/python -m benchmarks.lab
+
+format: setup
+	$(BIN)/ruff check -q --fix .
+	$(BIN)/ruff format .
+
+clean:
+	@if test -x $(BIN)/python; then $(BIN)/python -m local clean; fi
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* build *.egg-info

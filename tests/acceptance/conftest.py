@@ -1,0 +1,150 @@
+"""A running Haulage for a test: real prefork workers, beat, and ways to hand files in and to look from outside."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+
+from app import intake, verify
+from app.drives.filesystem import FilesystemDrive
+from app.models import OnConflict
+from app.staging import Staging
+from local.system import BIN, System
+from tests.installation import CORP, Installation
+
+KNOWN_FAULTS = re.compile(
+    r"decryption failed or bad record mac|SSL SYSCALL error|SSL connection has been closed unexpectedly"
+    r"|lost synchronization|PGRES_TUPLES_OK|another command is already in progress"
+)
+PATIENCE = 60.0
+
+
+@dataclass
+class Haulage:
+    """One installation and its processes."""
+
+    installation: Installation
+    system: System
+
+    def start_worker(
+        self, *options: str, name: str = "worker", children: int = 2, sample: str = "tasks.worker", **extra: str
+    ) -> None:
+        """Start a worker from our own entry point, or from a sample that changes something about it."""
+        command = (BIN / "celery", "-A", sample, "worker", "-l", "info", "-c", str(children), "-n", f"{name}@%h")
+        self.system.start(name, *command, *options, **extra)
+        wait_until(lambda: f"{name}@" in self.log(name) and " ready." in self.log(name), f"{name} is ready")
+
+    def start_beat(self) -> None:
+        self.system.start_beat()
+
+    def pid(self, name: str = "worker") -> int:
+        return self.system.processes[name].pid
+
+    def children(self, name: str = "worker") -> list[psutil.Process]:
+        return psutil.Process(self.pid(name)).children()
+
+    def log(self, name: str = "worker") -> str:
+        path = self.system.logs / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def hand_in(
+        self, number: int, *, size: int = 100, folder: str = "", on_conflict: OnConflict = OnConflict.FAIL
+    ) -> list[UUID]:
+        """Commit uploads of distinct files; nobody is woken but by the sweep."""
+        staging = Staging(self.installation.staging_dir, 2**40, 0)
+        made = []
+        for one in range(number):
+            to = intake.destination(CORP, f"file {one}", folder=folder, on_conflict=on_conflict)
+            content = f"{one} ".encode() * (size // len(f"{one} ") + 1)
+            made.append(intake.accept(staging, to, staging.put([content[:size]])).id)
+        return made
+
+    def states(self) -> dict[str, int]:
+        return dict(self.installation.query("SELECT state, count(*) FROM corporate.uploads GROUP BY 1"))
+
+    def wait_until_stored(self, number: int, patience: float = PATIENCE) -> None:
+        wait_until(lambda: self.states() == {"stored": number}, f"{number} are stored", patience, self.states)
+
+    def problems(self) -> list[str]:
+        return verify.corporation(FilesystemDrive(self.installation.drive_dir), CORP).problems
+
+    def attempts(self) -> list[int]:
+        return [one for (one,) in self.installation.query("SELECT attempts FROM corporate.uploads")]
+
+    def served_by(self) -> dict[int, set[str]]:
+        """Return for every PostgreSQL session that made a claim the processes that used it."""
+        rows = self.installation.query(
+            "SELECT (detail->>'session')::int, detail->>'process' FROM corporate.upload_events"
+            " WHERE kind = 'transferring'"
+        )
+        users: dict[int, set[str]] = {}
+        for session, process in rows:
+            users.setdefault(session, set()).add(process)
+        return users
+
+    def holder(self, upload_id: UUID) -> int | None:
+        """Return the pid of the process that transfers an upload now."""
+        rows = self.installation.query(
+            "SELECT split_part(e.detail->>'process', '@', 1)::int FROM corporate.uploads u"
+            " JOIN corporate.upload_events e ON e.upload_id = u.id AND e.kind = 'transferring'"
+            " WHERE u.id = %s AND u.state = 'transferring' ORDER BY e.id DESC LIMIT 1",
+            str(upload_id),
+        )
+        return rows[0][0] if rows else None
+
+    def faults_in_logs(self) -> list[str]:
+        """Return every line of a worker's or the server's log that has one of the known messages."""
+        texts = [path.read_text(errors="replace") for path in self.system.logs.glob("*.log")]
+        texts.append(self.server_log())
+        return [line for text in texts for line in text.splitlines() if KNOWN_FAULTS.search(line)]
+
+    def server_log(self) -> str:
+        """Return what PostgreSQL wrote since this installation began."""
+        with self.installation.servers.postgres_log.open("rb") as file:
+            file.seek(self.server_log_began)
+            return file.read().decode(errors="replace")
+
+    def idle_in_transaction(self) -> int:
+        return self.installation.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND state LIKE 'idle in transaction%%' AND pid <> pg_backend_pid()"
+        )[0][0]
+
+    server_log_began: int = 0
+
+
+def wait_until(
+    condition: Callable[[], object],
+    what: str,
+    patience: float = PATIENCE,
+    tell: Callable[[], object] = lambda: "",
+) -> None:
+    """Poll until the condition holds; the time only bounds a test that has failed."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {patience:.0f} s still not: {what}; {tell()}")
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def haulage(installation: Installation, tmp_path: Path) -> Iterator[Haulage]:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    system = System(tmp_path, {**os.environ, **installation.environment, "PYTHONUNBUFFERED": "1"}, logs)
+    made = Haulage(installation, system, installation.servers.postgres_log.stat().st_size)
+    try:
+        yield made
+    finally:
+        for process in system.processes.values():
+            with suppress(ProcessLookupError):  # a stopped process hears nothing
+                os.killpg(process.pid, signal.SIGCONT)
+        system.stop()

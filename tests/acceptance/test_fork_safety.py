@@ -1,0 +1,51 @@
+"""Prefork workers and PostgreSQL over TLS, with a parent that does everything one should not."""
+
+from pathlib import Path
+
+from tests.acceptance.conftest import Haulage, wait_until
+
+UPLOADS = 24
+
+
+def run(haulage: Haulage, sample: str, tmp_path: Path, *options: str) -> None:
+    haulage.hand_in(UPLOADS)
+    haulage.start_beat()
+    haulage.start_worker(*options, sample=f"tests.acceptance.samples.{sample}", SAMPLE_DIR=str(tmp_path))
+
+
+def test_a_query_at_import_and_one_task_per_child_share_no_session(haulage: Haulage, tmp_path: Path) -> None:
+    run(haulage, "import_time_query", tmp_path, "--max-tasks-per-child", "1")
+
+    haulage.wait_until_stored(UPLOADS)
+    haulage.system.stop("worker")
+
+    parent = int((tmp_path / "parent").read_text())
+    served = haulage.served_by()
+    assert parent not in served
+    assert all(len(processes) == 1 for processes in served.values())
+    assert len(served) == UPLOADS
+    assert haulage.faults_in_logs() == []
+    noted = haulage.installation.query(
+        "SELECT 1 FROM corporate.upload_events WHERE kind = 'noted by the parent'"
+    )
+    assert len(noted) == 1, "the parent's open transaction must commit"
+    assert haulage.problems() == []
+
+
+def test_the_same_worker_without_safeguards_fails_by_name(haulage: Haulage, tmp_path: Path) -> None:
+    run(haulage, "unguarded", tmp_path, "--max-tasks-per-child", "1")
+
+    wait_until(
+        lambda: any("decryption failed or bad record mac" in line for line in haulage.faults_in_logs()),
+        "the classic fault shows itself",
+    )
+
+
+def test_worker_process_init_alone_holds_for_idle_connections(haulage: Haulage, tmp_path: Path) -> None:
+    run(haulage, "init_alone", tmp_path)
+
+    haulage.wait_until_stored(UPLOADS)
+
+    served = haulage.served_by()
+    assert all(len(processes) == 1 for processes in served.values())
+    assert haulage.faults_in_logs() == []
