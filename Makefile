@@ -3,6 +3,7 @@
 SHELL = /bin/sh
 BIN = .venv/bin
 SETUP = sh local/setup.sh
+CORE = app/forksafe.py,app/database.py,app/uploads.py,app/catalogue.py,app/transfer.py,app/staging.py
 
 .PHONY: help setup demo up test prove lab format check unit integration acceptance clean
 
@@ -27,7 +28,8 @@ up: setup
 	@$(BIN)/python -m local.up
 
 test: setup check unit integration acceptance
-	@$(BIN)/coverage combine -q && $(BIN)/python -m tests.coverage_gate
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=95 --include="$(CORE)"
 
 check:
 	$(BIN)/ruff format --check .

@@ -24,15 +24,11 @@ CORP = 7
 STALLED_SECONDS = 120
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument(
-        "folder", nargs="?", type=Path, help="what to send; this checkout's files if not given"
-    )
-    chosen = parser.parse_args(arguments)
+def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = os.environ.get("HAULAGE_DEMO_DIR")  # what to send; this checkout's files if not given
     try:
-        files, left_out = _gather(chosen.folder)
+        files, left_out = _gather(Path(folder) if folder else None)
         with servers.throwaway() as running, tempfile.TemporaryDirectory(prefix="haulage-demo-") as data:
             return _show(running, Path(data), files, left_out)
     except (NoServer, NoAccount, NotStarted, NotUp, NotADirectoryError) as problem:
@@ -96,20 +92,21 @@ def _run(haulage: System, running: Servers, files: list[Found]) -> Verdict:
     haulage.start_beat()
     shares = doors.share_out(files)
     print("; ".join(f"{len(share)} by {door}" for door, share in shares.items()), flush=True)
-    meter = Meter(running.owner_url, len(files))
+    meter = Meter(running, len(files))
     doors.by_celery(haulage, CORP, shares["celery"], meter.sent)
     doors.by_sql(haulage, CORP, shares["sql"], meter.sent)
     doors.over_http(url, token, CORP, shares["http"], meter.sent)
     doors.by_command(haulage, CORP, shares["command"], meter.sent)
     meter.wait_until_decided(haulage)
+    os.environ.update(haulage.environment)  # from here on this process looks for itself
     return verdict.judge(files, running.owner_url, haulage.data / "drive", CORP, meter.tls)
 
 
 class Meter:
     """Shows how far things have come, and notes the TLS version of every PostgreSQL session that it sees."""
 
-    def __init__(self, owner_url: str, total: int) -> None:
-        self._owner_url, self._total = owner_url, total
+    def __init__(self, running: Servers, total: int) -> None:
+        self._running, self._total = running, total
         self._sent = 0
         self._shown_at = 0.0
         self.tls: dict[int, str] = {}
@@ -133,15 +130,18 @@ class Meter:
         print()
 
     def _look(self) -> int:
-        self._shown_at = time.monotonic()
-        self.tls |= verdict.tls_by_session(self._owner_url)
-        states = verdict.progress(self._owner_url, CORP)
+        self.tls |= verdict.tls_by_session(self._running.admin_url)
+        states = verdict.progress(self._running.owner_url, CORP)
         stored, failed = states.get("stored", 0), states.get("failed", 0)
-        line = f"  sent {self._sent}, stored {stored}, failed {failed} of {self._total}"
-        print(
-            f"\r{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True
-        )
+        self._show(f"  sent {self._sent}, stored {stored}, failed {failed} of {self._total}")
         return stored + failed
+
+    def _show(self, line: str) -> None:
+        """Keep one line up to date on a terminal; elsewhere add a line now and then."""
+        on_terminal = sys.stdout.isatty()
+        if on_terminal or time.monotonic() - self._shown_at > 5:
+            print(f"\r{line}" if on_terminal else line, end="" if on_terminal else "\n", flush=True)
+            self._shown_at = time.monotonic()
 
 
 def _print_verdict(judged: Verdict, seconds: float) -> None:
@@ -168,7 +168,7 @@ def _print_verdict(judged: Verdict, seconds: float) -> None:
 
 def _show_fault(running: Servers) -> bool:
     print("\nThe classic fault, beside it: a parent with a warm pool forks with no safeguard.")
-    messages = show_classic_fault(running.worker_url)
+    messages = show_classic_fault(running.owner_url)
     for message in messages:
         print(f"  {message}")
     if not messages:

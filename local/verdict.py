@@ -84,9 +84,9 @@ def _judge_sessions(owner_url: str, tls: dict[int, str], verdict: Verdict) -> No
             verdict.wrong.append(f"PostgreSQL session {session} was never seen under TLS")
 
 
-def tls_by_session(owner_url: str) -> dict[int, str]:
-    """Return the TLS version of every session that is open now, by its backend's pid."""
-    return dict(_ask(owner_url, "SELECT pid, version FROM pg_stat_ssl WHERE ssl"))
+def tls_by_session(admin_url: str) -> dict[int, str]:
+    """Return the TLS version of every session that is open now, by its backend's pid; only a superuser sees others'."""
+    return dict(_ask(admin_url, "SELECT pid, version FROM pg_stat_ssl WHERE ssl"))
 
 
 def progress(owner_url: str, corp: int) -> dict[str, int]:
