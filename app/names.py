@@ -35,6 +35,13 @@ def parts(folder: str) -> tuple[str, ...]:
     return tuple(check(part) for part in folder.split("/") if part)
 
 
+def split(path: str) -> tuple[tuple[str, ...], str]:
+    """Split a file's path ("a/b/x.pdf") into its folders' names and its own; raises BadName or PathTooLong."""
+    *folder, name = parts(path) or (check(path),)
+    check_path(tuple(folder), name)
+    return tuple(folder), name
+
+
 def check_path(folder: tuple[str, ...], name: str) -> None:
     length = len("/".join((*folder, name)).encode())
     if length > MAX_PATH_BYTES:

@@ -22,7 +22,7 @@ CLEANUPS_AT_A_TIME = 500
 LITTER_SECONDS = 24 * 3600  # far beyond any clock's error, and any pause between two bytes
 
 
-@queue.celery.task(name=queue.SWEEP)
+@queue.celery.task(name=queue.SWEEP, send_events=False)  # Flower would show little else
 def sweep() -> None:
     """Take uploads back from lost workers, give up on what is worn out or late, wake what is due."""
     with session_scope() as session:
@@ -33,7 +33,7 @@ def sweep() -> None:
     wake.due_uploads(settings().wake_window)
 
 
-@queue.celery.task(name=queue.CLEAN_UP)
+@queue.celery.task(name=queue.CLEAN_UP, send_events=False)
 def clean_up() -> None:
     """Remove what finished uploads left in drive and staging."""
     with session_scope() as session:

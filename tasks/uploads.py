@@ -43,9 +43,7 @@ def upload_file(self: Task, corp_index: int, filename: str, parent_id: str | Non
     with session_scope() as session:
         parent = parent_id or catalogue.root_id(session, corp_index)
         catalogue.folder(session, corp_index, parent)
-        *folder, name = names.parts(filename)
-        names.check_path(tuple(folder), name)
-        to = Destination(corp_index, parent, tuple(folder), name)
+        to = Destination(corp_index, parent, *names.split(filename))
         uploads.register_inbox(session, to, filename, upload_id, self.request.id)
     _try(upload_id)
     with session_scope() as session:

@@ -134,10 +134,14 @@ def items(installation: Installation) -> dict[str, str]:
 def wide_pool(connections: int = 20) -> Iterator[None]:
     """Give this process more connections than a worker's child has, for a test that races threads."""
     before = database._process.get("pool_size")
+    role = database._process["role"]
+    Installation.forget_process_state()  # the engine that there is has its size already
     database.play("test", connections)
     try:
         yield
     finally:
+        Installation.forget_process_state()
+        database._process["role"] = role
         if before is None:
             database._process.pop("pool_size", None)
         else:

@@ -35,10 +35,26 @@ class Haulage:
     system: System
 
     def start_worker(
-        self, *options: str, name: str = "worker", children: int = 2, sample: str = "tasks.worker", **extra: str
+        self,
+        *options: str,
+        name: str = "worker",
+        children: int = 2,
+        sample: str = "tasks.worker",
+        **extra: str,
     ) -> None:
         """Start a worker from our own entry point, or from a sample that changes something about it."""
-        command = (BIN / "celery", "-A", sample, "worker", "-l", "info", "-c", str(children), "-n", f"{name}@%h")
+        command = (
+            BIN / "celery",
+            "-A",
+            sample,
+            "worker",
+            "-l",
+            "info",
+            "-c",
+            str(children),
+            "-n",
+            f"{name}@%h",
+        )
         self.system.start(name, *command, *options, **extra)
         wait_until(lambda: f"{name}@" in self.log(name) and " ready." in self.log(name), f"{name} is ready")
 

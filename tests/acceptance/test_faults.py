@@ -33,7 +33,9 @@ def wait_for_holder(haulage: Haulage, upload: UUID) -> int:
 
     def look() -> bool:
         pid = haulage.holder(upload)
-        sent = haulage.installation.query("SELECT drive_session IS NOT NULL FROM corporate.uploads WHERE id = %s", str(upload))
+        sent = haulage.installation.query(
+            "SELECT drive_session IS NOT NULL FROM corporate.uploads WHERE id = %s", str(upload)
+        )
         found[:] = [pid] if pid and sent == [(True,)] else []
         return bool(found)
 
@@ -138,14 +140,29 @@ def test_rubbish_in_the_queue_harms_nobody(haulage: Haulage) -> None:
     haulage.start_beat()
     haulage.start_worker()
     broker = redis.Redis.from_url(haulage.installation.servers.redis_url)
-    rubbish = ["garbage", "[]", "{}", "7", "null", b"\xff\xfe", '{"body": "e30=", "headers": {}, "properties": {}}']
+    rubbish = [
+        "garbage",
+        "[]",
+        "{}",
+        "7",
+        "null",
+        b"\xff\xfe",
+        '{"body": "e30=", "headers": {}, "properties": {}}',
+    ]
 
     for one in rubbish:
         broker.lpush("uploads", one)
     from app import queue
 
     queue.celery.send_task("no.such.task", queue="uploads")
-    for arguments in ([], ["not an id"], [None], [{"a": 1}], ["00000000-0000-0000-0000-000000000000"], [1, 2, 3]):
+    for arguments in (
+        [],
+        ["not an id"],
+        [None],
+        [{"a": 1}],
+        ["00000000-0000-0000-0000-000000000000"],
+        [1, 2, 3],
+    ):
         queue.celery.send_task(queue.TRANSFER_UPLOAD, arguments, queue="uploads")
     haulage.hand_in(3)
 

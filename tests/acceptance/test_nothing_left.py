@@ -25,10 +25,12 @@ def test_an_upload_task_that_ends_in_the_middle_leaves_no_row(faulty: Haulage, e
         queue.wake([upload.id])
 
     wait_until(
-        lambda: faulty.installation.query(
-            "SELECT count(*) FROM corporate.upload_events WHERE kind IN ('set_back', 'given_back')"
-        )
-        == [(2,)],
+        lambda: (
+            faulty.installation.query(
+                "SELECT count(*) FROM corporate.upload_events WHERE kind IN ('set_back', 'given_back')"
+            )
+            == [(2,)]
+        ),
         "both attempts have ended",
     )
 
@@ -43,10 +45,11 @@ def test_a_database_task_that_ends_in_the_middle_leaves_no_row(faulty: Haulage, 
     marks = {"raise": "as the name says", "exit": "Worker exited", "hang": "Soft time limit (2s) exceeded"}
     wait_until(lambda: marks[ending] in faulty.log(), "the task has ended")
     queue.celery.send_task(queue.RECORD_ITEM, [CORP, f"{CORP}/y", str(CORP), "fine"], queue="uploads")
-    wait_until(lambda: faulty.installation.query("SELECT 1 FROM corporate.vmb_items WHERE name = 'fine'"), "a next task")
-
-    rows = faulty.installation.query(
-        "SELECT name, child_count FROM corporate.vmb_items ORDER BY id"
+    wait_until(
+        lambda: faulty.installation.query("SELECT 1 FROM corporate.vmb_items WHERE name = 'fine'"),
+        "a next task",
     )
+
+    rows = faulty.installation.query("SELECT name, child_count FROM corporate.vmb_items ORDER BY id")
     assert rows == [(str(CORP), 1), ("fine", 0)]
     assert faulty.idle_in_transaction() == 0

@@ -37,7 +37,9 @@ def test_the_same_item_twice_is_one(installation: Installation) -> None:
     assert counts(installation) == (1, 1)
 
 
-@pytest.mark.parametrize(("one", "other"), [("A.TXT", "a.txt"), ("\u00e9", "e\u0301"), ("Stra\u00dfe", "STRASSE")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("A.TXT", "a.txt"), ("\u00e9", "e\u0301"), ("Stra\u00dfe", "STRASSE")]
+)
 def test_a_name_that_counts_as_the_same_with_the_same_bytes_is_the_existing_item(
     installation: Installation, one: str, other: str
 ) -> None:
@@ -58,7 +60,9 @@ def test_replacing_keeps_the_id_and_the_count(installation: Installation) -> Non
     record(file())
 
     assert record(file(sha256=OTHER_HASH), replace=True) == ("7/a.txt", False)
-    assert installation.query("SELECT sha256 FROM corporate.vmb_items WHERE name = 'a.txt'") == [(OTHER_HASH,)]
+    assert installation.query("SELECT sha256 FROM corporate.vmb_items WHERE name = 'a.txt'") == [
+        (OTHER_HASH,)
+    ]
     assert counts(installation) == (1, 1)
 
 
@@ -93,10 +97,14 @@ def test_a_corporation_without_a_root_is_unknown(installation: Installation) -> 
         catalogue.root_id(session, 8)
 
 
-def test_what_the_drive_did_not_tell_is_null_for_every_reader_of_the_table(installation: Installation) -> None:
+def test_what_the_drive_did_not_tell_is_null_for_every_reader_of_the_table(
+    installation: Installation,
+) -> None:
     record(file())
 
-    assert installation.query("SELECT drive_info IS NULL FROM corporate.vmb_items WHERE name = 'a.txt'") == [(True,)]
+    assert installation.query("SELECT drive_info IS NULL FROM corporate.vmb_items WHERE name = 'a.txt'") == [
+        (True,)
+    ]
 
 
 # The count
@@ -154,7 +162,9 @@ def test_a_recount_beside_a_sibling_that_is_about_to_commit_is_exact(installatio
     assert child_beside(recount, installation) == (2, 2)
 
 
-def test_forty_siblings_at_once_beside_running_recounts_are_counted_exactly(installation: Installation) -> None:
+def test_forty_siblings_at_once_beside_running_recounts_are_counted_exactly(
+    installation: Installation,
+) -> None:
     works: list[Callable[[], object]] = [
         lambda start=start: [record(file(f"{number}.txt")) for number in range(start, start + 4)]
         for start in range(0, 40, 4)

@@ -115,7 +115,9 @@ def test_two_sweeps_at_once_take_each_attempt_back_once(installation: Installati
 
 def test_an_upload_beyond_its_deadline_fails_with_the_last_reason_to_wait(installation: Installation) -> None:
     upload_id = make_upload(installation)
-    set_columns(installation, upload_id, deadline_at="now() - interval '1 second'", message="'the drive is full'")
+    set_columns(
+        installation, upload_id, deadline_at="now() - interval '1 second'", message="'the drive is full'"
+    )
 
     assert give_up() == [upload_id]
 
@@ -282,7 +284,9 @@ def test_an_upload_that_is_cleaned_up_has_left_nothing(installation: Installatio
         overdue.cleaned(session, cleanups())
 
     after = row(upload_id)
-    assert (after.staged_id, after.drive_session, after.reserved_key, after.token, after.cleanup_due_at) == (None,) * 5
+    assert (after.staged_id, after.drive_session, after.reserved_key, after.token, after.cleanup_due_at) == (
+        None,
+    ) * 5
     assert cleanups() == []
 
 

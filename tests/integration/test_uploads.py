@@ -1,7 +1,9 @@
+import threading
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 from tests.factories import (
     LEASE,
     ROOT,
@@ -46,22 +48,16 @@ def test_of_eight_claims_for_one_upload_one_wins(installation: Installation) -> 
 
 def test_a_claim_that_asks_first_and_writes_later_is_won_by_several(installation: Installation) -> None:
     """The control: what the one statement with its row lock is good for."""
-    import threading
-
     upload_id = make_upload(installation)
     asked = threading.Barrier(8)
 
     def naive() -> bool:
         with session_scope() as session:
             free = session.get_one(Upload, upload_id).state == State.QUEUED
-            asked.wait()
+            asked.wait(10)
             if free:
-                uploads.update  # noqa: B018  the name is there
-                session.execute(
-                    uploads.update(Upload)
-                    .where(Upload.id == upload_id)
-                    .values(state=State.TRANSFERRING, token=uuid4())
-                )
+                naive_write = update(Upload).where(Upload.id == upload_id)
+                session.execute(naive_write.values(state=State.TRANSFERRING, token=uuid4()))
             return free
 
     with wide_pool():
@@ -104,7 +100,12 @@ def test_a_lease_that_has_run_out_is_claimed_anew_with_another_token(installatio
     second = claimed(upload_id)
 
     assert (second.attempts, second.token != first.token) == (2, True)
-    assert kinds_of_events(installation, upload_id) == ["queued", "transferring", "worker_lost", "transferring"]
+    assert kinds_of_events(installation, upload_id) == [
+        "queued",
+        "transferring",
+        "worker_lost",
+        "transferring",
+    ]
 
 
 def test_a_living_lease_is_left_alone(installation: Installation) -> None:
@@ -173,7 +174,9 @@ def test_the_holder_can_write(installation: Installation, write: str) -> None:
         WRITES[write](session, held)
 
 
-def test_of_an_old_and_a_new_attempt_that_complete_at_once_the_new_one_does(installation: Installation) -> None:
+def test_of_an_old_and_a_new_attempt_that_complete_at_once_the_new_one_does(
+    installation: Installation,
+) -> None:
     upload_id = make_upload(installation)
     old = claimed(upload_id)
     expire_lease(installation, upload_id)

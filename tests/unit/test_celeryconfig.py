@@ -43,7 +43,9 @@ def test_every_setting_is_one_that_celery_knows(environment: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("slice_seconds", ["1", "600", "7200"])
-def test_each_limit_is_longer_than_what_it_bounds(environment: pytest.MonkeyPatch, slice_seconds: str) -> None:
+def test_each_limit_is_longer_than_what_it_bounds(
+    environment: pytest.MonkeyPatch, slice_seconds: str
+) -> None:
     environment.setenv("SLICE_SECONDS", slice_seconds)
 
     found = config()
@@ -128,6 +130,8 @@ def test_beat_and_the_imports_name_tasks_that_there_are(environment: pytest.Monk
 
     from app import queue
 
-    ours = {value for name, value in vars(queue).items() if name.isupper() and str(value).startswith("tasks.")}
+    ours = {
+        value for name, value in vars(queue).items() if name.isupper() and str(value).startswith("tasks.")
+    }
     assert {entry["task"] for entry in found["beat_schedule"].values()} <= ours
     assert {name.rpartition(".")[0] for name in ours} == set(found["imports"])

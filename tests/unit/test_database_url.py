@@ -31,7 +31,9 @@ def test_an_ipv6_address_is_a_host() -> None:
     assert (url.host, url.port, url.query["sslmode"]) == ("2001:db8::1", 5433, "verify-full")
 
 
-@pytest.mark.parametrize("url", ["postgresql:///x", "postgresql:///x?host=/var/run/postgresql", "postgres://u@/x"])
+@pytest.mark.parametrize(
+    "url", ["postgresql:///x", "postgresql:///x?host=/var/run/postgresql", "postgres://u@/x"]
+)
 def test_a_local_socket_needs_no_tls(url: str) -> None:
     assert "sslmode" not in engine_url(url).query
 
@@ -70,7 +72,8 @@ def test_full_tls_is_kept_without_a_warning(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize(
-    "scheme", ["postgresql+asyncpg", "postgresql+psycopg", "postgresql+pg8000", "mysql", "mysql+pymysql", "sqlite"]
+    "scheme",
+    ["postgresql+asyncpg", "postgresql+psycopg", "postgresql+pg8000", "mysql", "mysql+pymysql", "sqlite"],
 )
 def test_another_driver_or_database_is_refused_by_name(scheme: str) -> None:
     with pytest.raises(DatabaseRefused, match="psycopg2") as caught:

@@ -12,7 +12,15 @@ import pytest
 
 from app.drives.base import Delivery
 from app.drives.filesystem import DRAFTS, FilesystemDrive
-from app.errors import DrivePathTooLong, DriveUnavailable, HaulageError, LostClaim, NameTaken, NotAFolder, NotVerified
+from app.errors import (
+    DrivePathTooLong,
+    DriveUnavailable,
+    HaulageError,
+    LostClaim,
+    NameTaken,
+    NotAFolder,
+    NotVerified,
+)
 from app.models import Kind
 
 OLD, NEW, THIRD = b"old bytes", b"new bytes!", b"third"
@@ -25,7 +33,9 @@ def drive(tmp_path: Path) -> FilesystemDrive:
     return made
 
 
-def delivery(content: bytes = NEW, name: str = "a.txt", upload_id: UUID | None = None, **more: Any) -> Delivery:
+def delivery(
+    content: bytes = NEW, name: str = "a.txt", upload_id: UUID | None = None, **more: Any
+) -> Delivery:
     digest = hashlib.sha256(content).hexdigest()
     return Delivery(upload_id or uuid4(), more.pop("parent_id", "7"), name, len(content), digest, **more)
 
@@ -122,7 +132,9 @@ def test_a_draft_that_is_gone_holds_none_and_can_be_sent_again(drive: Filesystem
 
 def test_a_short_write_is_gone_on_with(drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch) -> None:
     pwrite = os.pwrite
-    monkeypatch.setattr("app.drives.filesystem.os.pwrite", lambda fd, data, offset: pwrite(fd, data[:3], offset))
+    monkeypatch.setattr(
+        "app.drives.filesystem.os.pwrite", lambda fd, data, offset: pwrite(fd, data[:3], offset)
+    )
     to = delivery()
     session = drive.begin(to)
 
@@ -338,7 +350,11 @@ class Pause:
 
 
 def wake_up_late(
-    drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch, number: int, replace: bool, meanwhile: Callable[..., None]
+    drive: FilesystemDrive,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    replace: bool,
+    meanwhile: Callable[..., None],
 ) -> bool:
     """Let one attempt pause before its step `number`; return False if it has no such step."""
     to = delivery(NEW, replace=replace)
@@ -398,7 +414,9 @@ def test_a_late_attempt_overwrites_nothing_after_another_one_has_finished(
 def test_a_late_attempt_places_nothing_after_its_upload_was_cleaned_up(
     drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch, replace: bool
 ) -> None:
-    seen = outlive(drive, monkeypatch, replace=replace, meanwhile=lambda to, session: drive.abort(session, to))
+    seen = outlive(
+        drive, monkeypatch, replace=replace, meanwhile=lambda to, session: drive.abort(session, to)
+    )
 
     assert len(seen) > 2
     assert set(seen) == {OLD if replace else None}
@@ -545,7 +563,9 @@ def test_a_file_in_a_folders_place_is_told(drive: FilesystemDrive) -> None:
 
 
 @pytest.mark.parametrize("step", ["make_folder", "begin", "put", "secure", "held", "finish", "abort"])
-def test_a_drive_that_is_not_mounted_is_tried_again_later(drive: FilesystemDrive, tmp_path: Path, step: str) -> None:
+def test_a_drive_that_is_not_mounted_is_tried_again_later(
+    drive: FilesystemDrive, tmp_path: Path, step: str
+) -> None:
     to = delivery()
     session = sent(drive, to, NEW)
     away = FilesystemDrive(tmp_path / "empty mount point")
@@ -593,7 +613,9 @@ def test_a_drive_that_takes_nothing_now_is_tried_again_later(
     assert at(drive) is None
 
 
-def test_another_error_counts_as_a_failed_attempt(drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_counts_as_a_failed_attempt(
+    drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "I/O error")
 
@@ -607,7 +629,9 @@ def test_another_error_counts_as_a_failed_attempt(drive: FilesystemDrive, monkey
 # Names and paths
 
 
-@pytest.mark.parametrize("name", ["x" * 255, "\u00e9" * 127, " ", "...", "-rf", "\n", "a\\b", "\u202e"], ids=ascii)
+@pytest.mark.parametrize(
+    "name", ["x" * 255, "\u00e9" * 127, " ", "...", "-rf", "\n", "a\\b", "\u202e"], ids=ascii
+)
 def test_a_name_is_kept_as_it_is(drive: FilesystemDrive, name: str) -> None:
     stored(drive, NEW, name=name)
 
@@ -645,7 +669,9 @@ def test_a_name_is_shortened_where_the_file_system_allows_less(
     assert all(len(name.encode()) <= 143 and name.endswith(".pdf") for name in there)
 
 
-@pytest.mark.parametrize("item_id", ["../outside", "7/../../outside", "/etc/passwd", "7//a", "", ".haulage/drafts/x", "7/."])
+@pytest.mark.parametrize(
+    "item_id", ["../outside", "7/../../outside", "/etc/passwd", "7//a", "", ".haulage/drafts/x", "7/."]
+)
 def test_an_id_cannot_lead_out_of_the_drive(drive: FilesystemDrive, item_id: str) -> None:
     with pytest.raises(FileNotFoundError):
         list(drive.read(item_id))

@@ -44,7 +44,9 @@ def test_a_file_is_read(root: Path, mine: Path, path: str) -> None:
     assert read(root, path) == b"x" * 3_000_000
 
 
-@pytest.mark.parametrize("path", ["../8/theirs.txt", "..", "a/../../8/theirs.txt", "./a", "../../outside.txt", "a\0b"])
+@pytest.mark.parametrize(
+    "path", ["../8/theirs.txt", "..", "a/../../8/theirs.txt", "./a", "../../outside.txt", "a\0b"]
+)
 def test_a_path_cannot_lead_out(root: Path, path: str) -> None:
     with pytest.raises(BadName):
         read(root, path)
@@ -59,7 +61,9 @@ def test_an_absolute_path_is_one_below_the_inbox(root: Path, mine: Path) -> None
     assert read(root, "/etc/passwd") == b"ours"
 
 
-@pytest.mark.parametrize("target", ["../8/theirs.txt", "../../outside.txt", "/etc/passwd", "nowhere", "itself"])
+@pytest.mark.parametrize(
+    "target", ["../8/theirs.txt", "../../outside.txt", "/etc/passwd", "nowhere", "itself"]
+)
 def test_a_link_is_refused(root: Path, mine: Path, target: str) -> None:
     (mine / "itself").symlink_to(target)
 
@@ -165,7 +169,9 @@ def test_an_empty_mount_point_blames_the_mount(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [b"longer", b"same"])
-def test_a_file_that_is_written_to_while_it_is_read_has_changed(root: Path, mine: Path, change: bytes) -> None:
+def test_a_file_that_is_written_to_while_it_is_read_has_changed(
+    root: Path, mine: Path, change: bytes
+) -> None:
     file = mine / "a.txt"
     file.write_bytes(b"four")
     os.utime(file, ns=(1, 1))

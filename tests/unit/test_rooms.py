@@ -125,7 +125,8 @@ def test_a_foreign_world_is_known_to_its_own_modules_alone(world: str) -> None:
     strangers = [
         module
         for module in modules()
-        if not is_one_of(module, WORLDS[world]) and any(is_one_of(name, (world,)) for name in imported(module))
+        if not is_one_of(module, WORLDS[world])
+        and any(is_one_of(name, (world,)) for name in imported(module))
     ]
 
     assert strangers == []
@@ -212,7 +213,12 @@ assert "engine" not in database._process
     }
 
     ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -50,7 +50,9 @@ def test_bytes_and_both_their_names_are_flushed_before_they_count_as_kept(
 
     def noted_fsync(descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        steps.append(f"flush {path.relative_to(staging.root).parts[0]} {len(path.relative_to(staging.root).parts)}")
+        steps.append(
+            f"flush {path.relative_to(staging.root).parts[0]} {len(path.relative_to(staging.root).parts)}"
+        )
         fsync(descriptor)
 
     def noted_rename(self: Path, target: Path) -> Path:

@@ -62,7 +62,9 @@ def test_no_task_retries_by_itself(file: Path) -> None:
 
 
 def test_every_name_in_the_queue_is_a_task_of_the_worker() -> None:
-    ours = {value for name, value in vars(queue).items() if name.isupper() and str(value).startswith("tasks.")}
+    ours = {
+        value for name, value in vars(queue).items() if name.isupper() and str(value).startswith("tasks.")
+    }
     environment = os.environ | {
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "REDIS_URL": "redis://127.0.0.1:1/0",

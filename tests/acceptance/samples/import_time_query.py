@@ -22,8 +22,10 @@ def open_a_transaction(**_: object) -> None:
     _open.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # it would end it, and rightly
     backend = _open.scalar(text("SELECT pg_backend_pid()"))
     _open.execute(
-        text("INSERT INTO corporate.upload_events (corp_index, upload_id, kind, attempt)"
-             " SELECT corp_index, id, 'noted by the parent', 0 FROM corporate.uploads ORDER BY created_at LIMIT 1")
+        text(
+            "INSERT INTO corporate.upload_events (corp_index, upload_id, kind, attempt)"
+            " SELECT corp_index, id, 'noted by the parent', 0 FROM corporate.uploads ORDER BY created_at LIMIT 1"
+        )
     )
     Path(os.environ["SAMPLE_DIR"], "parent").write_text(str(backend))
 

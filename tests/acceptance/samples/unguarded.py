@@ -5,4 +5,4 @@ from app import database, forksafe
 forksafe.install = forksafe.dispose_all = database.renew_in_child = database.dispose = lambda: None
 forksafe.inherited = lambda: 0
 
-from tests.acceptance.samples.import_time_query import app  # noqa: E402, F401
+from tests.acceptance.samples.import_time_query import app  # noqa: F401

@@ -1,0 +1,181 @@
+import secrets
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from tests.factories import ROOT, claimed, make_upload, race
+from tests.installation import Installation, execute, in_database
+
+from app import database, schema
+from app.errors import DatabaseRefused
+from app.models import SCHEMA, Base
+from local.servers import Servers
+
+
+@pytest.fixture
+def empty(servers: Servers) -> Iterator[str]:
+    """The owner's URL of a database without a schema."""
+    name = f"empty_{secrets.token_hex(6)}"
+    execute(servers.admin_url, f"CREATE DATABASE {name} OWNER haulage_owner")
+    yield in_database(servers.owner_url, name)
+    execute(servers.admin_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_models_and_migrations_agree(installation: Installation) -> None:
+    engine = database.short_lived_engine(installation.environment["OWNER_DATABASE_URL"])
+    options = {
+        "version_table_schema": SCHEMA,
+        "include_schemas": True,
+        "compare_type": True,
+        "compare_server_default": False,
+        "include_name": lambda name, kind, _parents: kind != "schema" or name == SCHEMA,
+    }
+
+    with engine.connect() as connection:
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata)
+
+    assert found == []
+
+
+def test_the_constraints_of_models_and_migrations_are_the_same(installation: Installation) -> None:
+    """Autogenerate does not look at check constraints."""
+    there = {
+        name
+        for (name,) in installation.query(
+            "SELECT conname FROM pg_constraint WHERE connamespace = 'corporate'::regnamespace AND contype = 'c'"
+        )
+    }
+
+    ours = {
+        str(one.name)
+        for table in Base.metadata.tables.values()
+        for one in table.constraints
+        if one.__visit_name__ == "check_constraint"
+    }
+
+    assert {one.removeprefix("ck_") for one in there} == {one.removeprefix("ck_") for one in ours}
+
+
+def test_migrating_twice_is_migrating_once(empty: str) -> None:
+    assert schema.migrate(empty) == schema.migrate(empty) == "0001"
+
+
+def test_two_migrations_at_once_end_well(empty: str) -> None:
+    assert race([lambda: schema.migrate(empty)] * 3) == ["0001"] * 3
+
+
+def test_a_migration_that_fails_leaves_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr("app.schema._revision", broken)
+        schema.migrate(empty)
+
+    assert schema.migrate(empty) == "0001"
+
+
+def test_a_database_without_the_schema_is_refused_with_what_to_run(
+    installation: Installation, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty)
+    installation.forget_process_state()
+
+    with pytest.raises(DatabaseRefused, match="haulage migrate"):
+        schema.check()
+
+    installation.forget_process_state()
+
+
+def test_another_revision_is_refused(installation: Installation) -> None:
+    schema.check()
+    installation.query("UPDATE corporate.alembic_version SET version_num = '9999'")
+
+    with pytest.raises(DatabaseRefused, match="9999"):
+        schema.check()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE corporate.upload_events SET kind = 'x'",
+        "DELETE FROM corporate.upload_events",
+        "TRUNCATE corporate.upload_events",
+        "TRUNCATE corporate.uploads CASCADE",
+    ],
+)
+def test_events_are_written_once_and_never_changed(installation: Installation, statement: str) -> None:
+    make_upload(installation)
+
+    with pytest.raises(psycopg2.errors.FeatureNotSupported, match="append-only"):
+        installation.query(statement)
+
+
+def test_an_upload_with_events_cannot_be_removed(installation: Installation) -> None:
+    make_upload(installation)
+
+    with pytest.raises(psycopg2.errors.IntegrityError):
+        installation.query("DELETE FROM corporate.uploads")
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("UPDATE corporate.vmb_items SET child_count = -1", "child_count_not_negative"),
+        ("UPDATE corporate.vmb_items SET kind = 'file'", "root_is_a_folder"),
+        ("UPDATE corporate.vmb_items SET kind = 'other'", "kind_known"),
+        ("UPDATE corporate.vmb_items SET size = -1", "size_not_negative"),
+        ("UPDATE corporate.vmb_items SET sha256 = 'x'", "sha256_is_hexadecimal"),
+        ("UPDATE corporate.vmb_items SET sha256 = repeat('z', 64)", "sha256_is_hexadecimal"),
+        ("UPDATE corporate.uploads SET state = 'other'", "state_known"),
+        ("UPDATE corporate.uploads SET on_conflict = 'other'", "on_conflict_known"),
+        ("UPDATE corporate.uploads SET state = 'stored'", "stored_has_its_item"),
+        ("UPDATE corporate.uploads SET item_id = '7'", "stored_has_its_item"),
+        ("UPDATE corporate.uploads SET token = NULL", "transferring_has_its_token"),
+        ("UPDATE corporate.uploads SET state = 'failed'", "failed_has_its_reason"),
+        ("UPDATE corporate.uploads SET staged_id = NULL", "has_bytes"),
+        ("UPDATE corporate.uploads SET size = NULL", "staged_is_measured"),
+        ("UPDATE corporate.uploads SET attempts = -1", "attempts_not_negative"),
+        ("INSERT INTO corporate.corporations (corp_index, name) VALUES (0, 'x')", "positive"),
+        ("INSERT INTO corporate.staging_identity VALUES (false, gen_random_uuid())", "only_one"),
+    ],
+)
+def test_what_cannot_be_cannot_be_written(
+    installation: Installation, statement: str, constraint: str
+) -> None:
+    claimed(make_upload(installation))
+
+    with pytest.raises(psycopg2.errors.CheckViolation, match=constraint):
+        installation.query(statement)
+
+
+def item(item_id: str, parent: str | None, key: str) -> str:
+    parent_id = "NULL" if parent is None else f"'{parent}'"
+    return (
+        "INSERT INTO corporate.vmb_items (corp_index, onedrive_item_id, parent_id, name, name_key, kind)"
+        f" VALUES (7, '{item_id}', {parent_id}, 'x', '{key}', 'folder')"
+    )
+
+
+@pytest.mark.parametrize(
+    "second",
+    [item("y", ROOT, "x"), item("x", ROOT, "y"), item("y", None, "y")],
+    ids=["name", "id", "second root"],
+)
+def test_a_name_an_id_and_a_root_are_there_once(installation: Installation, second: str) -> None:
+    installation.query(item("x", ROOT, "x"))
+
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        installation.query(second)
+
+
+def test_a_parent_must_exist(installation: Installation) -> None:
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        installation.query(item("x", "nowhere", "x"))
+
+
+def test_there_is_one_staging(installation: Installation) -> None:
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        installation.query("INSERT INTO corporate.staging_identity VALUES (true, gen_random_uuid())")
