@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from local import discovery, postgres, process, redis, state
+from local import discovery, given, postgres, process, redis, state
 from local import home as homes
 from local.home import PROJECT, default_home
 from local.state import ADMIN, OWNER, WEB, WORKER, State
@@ -34,8 +34,11 @@ def start(home: Path | None = None, *, plaintext: bool = False) -> Servers:
     """Start what does not run yet in this home, whose data, ports and passwords are kept from one start to the next.
 
     plaintext counts when PostgreSQL is started, not for one that runs already.
+    With DATABASE_URL and REDIS_URL set it is these that are returned, and nothing is started.
     Raises NoServer, NoAccount or NotStarted.
     """
+    if named := given.urls():
+        return _given(home or default_home(), *named)
     return _start(home or default_home(), kept=True, plaintext=plaintext)
 
 
@@ -60,7 +63,15 @@ def stop(home: Path | None = None) -> None:
 
 @contextmanager
 def throwaway(*, plaintext: bool = False) -> Iterator[Servers]:
-    """Servers in a temporary home for the length of the block; they and the home go even if this process is killed."""
+    """Servers in a temporary home for the length of the block; they and the home go even if this process is killed.
+
+    With DATABASE_URL and REDIS_URL set: a database of our own on that PostgreSQL, and that Redis, which had better be
+    empty.
+    """
+    if named := given.urls():
+        with given.throwaway_database(named[0]) as database_url:
+            yield _given(homes.default_home(), database_url, named[1])
+        return
     launcher, home = os.getpid(), homes.temporary()
     guard = _guard(launcher, home)
     try:
@@ -165,6 +176,21 @@ def _servers(home: Path, known: State) -> Servers:
         redis_pid=known.redis.pid,
         postgres_log=postgres.log(home),
         ca_file=postgres.ca_file(home),
+    )
+
+
+def _given(home: Path, database_url: str, redis_url: str) -> Servers:
+    return Servers(
+        home=home,
+        admin_url=database_url,
+        owner_url=database_url,
+        web_url=database_url,
+        worker_url=database_url,
+        redis_url=redis_url,
+        postgres_pid=given.NOT_OURS,
+        redis_pid=given.NOT_OURS,
+        postgres_log=Path(os.devnull),
+        ca_file=given.ca_file(database_url),
     )
 
 
