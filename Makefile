@@ -41,7 +41,11 @@ unit integration acceptance:
 	$(BIN)/coverage run -m pytest -q -m "not prove" tests/$@
 
 prove: setup
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -s tests
+	for turn in 2 3; do \
+	    $(BIN)/python -m pytest -q -s tests/acceptance/test_fork_safety.py tests/acceptance/test_faults.py \
+	        tests/acceptance/test_chaos.py || exit 1; \
+	done
 
 lab: setup
 	@$(BIN)/python -m benchmarks.lab

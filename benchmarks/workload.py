@@ -36,8 +36,8 @@ class Size:
     """How much work a run is; after `patience` seconds without a word from anybody, who still works counts as hung."""
 
     children: int = 4
-    tasks_per_child: int = 150
-    tasks_of_parent: int = 50
+    tasks_per_child: int = 400
+    tasks_of_parent: int = 100
     patience: float = 4.0
 
     @property
