@@ -83,6 +83,17 @@ def child(session: Session, corp_index: int, parent_id: str, name: str) -> Item 
     )
 
 
+def folder_at(session: Session, corp_index: int, path: Sequence[str]) -> Item:
+    """Return the folder at a path of names below the root, or raise NotFound."""
+    found = folder(session, corp_index, root_id(session, corp_index))
+    for name in path:
+        below = child(session, corp_index, found.drive_item_id, name)
+        if below is None or below.kind != Kind.FOLDER:
+            raise NotFound(f"corporation {corp_index} has no folder at that path")
+        found = below
+    return found
+
+
 def children(
     session: Session, corp_index: int, parent_id: str, after: int = 0, limit: int = 1000
 ) -> Sequence[Item]:

@@ -11,18 +11,20 @@ log = logging.getLogger(__name__)
 
 
 def new_uploads(upload_ids: Sequence[UUID], window: int) -> None:
-    """Wake uploads that have just been committed, unless the queue is full. Never fails: the sweep would wake them too."""
+    """Wake uploads that have just been committed, as far as the queue has room for them.
+
+    Never fails for Redis, and what is not woken here is woken by the sweep.
+    """
     if not upload_ids:
         return
     try:
-        if queue.waiting() >= window:
-            return
-        queue.wake(upload_ids)
+        woken = upload_ids[: max(window - queue.waiting(), 0)]
+        queue.wake(woken)
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
         return
     with session_scope() as session:
-        overdue.mark_woken(session, upload_ids)
+        overdue.mark_woken(session, woken)
 
 
 def due_uploads(window: int) -> int:

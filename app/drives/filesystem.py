@@ -55,7 +55,8 @@ class FilesystemDrive:
     def begin(self, delivery: Delivery) -> Json:
         session: Json = {"draft": delivery.upload_id.hex, "secured": 0}
         with self._trouble_by_name():
-            self._child_id(delivery.parent_id, delivery.name)  # too long a path is told before the bytes are sent
+            # A path that is too long is told before the bytes are sent.
+            self._child_id(delivery.parent_id, delivery.name)
             os.close(self._open_draft(session, make=True))
         return session
 
@@ -165,7 +166,8 @@ class FilesystemDrive:
                 for ours in (draft, draft.with_suffix(".placed")):
                     with suppress(FileNotFoundError):
                         ours.rename(aborted)
-            draft.with_suffix(".placing").unlink(missing_ok=True)  # from here on no earlier attempt can place it
+            # From here on no earlier attempt can place it.
+            draft.with_suffix(".placing").unlink(missing_ok=True)
             if placed is not None and aborted.exists():
                 path = self._path(self._child_id(placed.parent_id, placed.name))
                 _take_back(path, aborted, draft.with_suffix(".previous"))

@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from app import catalogue, names
 from app.database import session_scope
-from app.errors import NotFound
 from app.models import Item, Kind
 from app.web import addresses, means
 from app.web.access import Corporation
@@ -59,13 +58,7 @@ async def list_by_id(
 
 def _page_by_path(corp_index: int, path: str, after: int, limit: int) -> PageAnswer:
     with session_scope() as session:
-        folder = catalogue.folder(session, corp_index, catalogue.root_id(session, corp_index))
-        for name in names.parts(path):
-            child = catalogue.child(session, corp_index, folder.drive_item_id, name)
-            if child is None or child.kind != Kind.FOLDER:
-                raise NotFound(f"corporation {corp_index} has no folder at that path")
-            folder = child
-        return _page(session, folder, after, limit)
+        return _page(session, catalogue.folder_at(session, corp_index, names.parts(path)), after, limit)
 
 
 def _page_by_id(corp_index: int, item_id: str, after: int, limit: int) -> PageAnswer:
