@@ -100,7 +100,7 @@ def _stage(held: Upload, means: Means, watch: Watch) -> None:
     assert held.inbox_path is not None  # noqa: S101  a constraint holds it
     with means.staging.draft() as draft:
         for chunk in means.inbox.read(held.corp_index, held.inbox_path):
-            watch.proceed()
+            watch.stay()
             draft.write(chunk)
         staged = draft.keep()
     try:
@@ -144,6 +144,8 @@ def _finish(held: Upload, means: Means, watch: Watch, delivery: Delivery) -> New
     try:
         made = means.drive.finish(delivery, session, watch.fence)
     except NotVerified:
+        watch.fence()
+        means.drive.abort(session, None)
         watch.checkpoint(None, 0)  # the next attempt begins anew
         _check_source(held, means)
         raise

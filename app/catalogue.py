@@ -112,8 +112,8 @@ def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = F
     """Write an item; return its row and whether it is new. A new one has yet to be counted: see `count_in`.
 
     The same item again, or the same bytes under a name that counts as the same, is the existing row. Anything else at
-    that place is replaced, keeping its id, where `replace` is true; otherwise raises NameTaken. Raises NotFound if the
-    parent is not a folder of this corporation.
+    that place is replaced, keeping its id, where `replace` is true; otherwise raises NameTaken. The parent
+    must be a folder of this corporation: see `folder`.
     """
     values = dict(vars(new), corp_index=corp_index, name_key=names.key(new.name))
     row = session.scalar(insert(Item).values(values).on_conflict_do_nothing().returning(Item))
@@ -135,7 +135,9 @@ def is_same(existing: Item, new: NewItem) -> bool:
         return False
     if existing.kind == Kind.FOLDER:
         return True
-    return existing.sha256 is not None and (existing.sha256, existing.size) == (new.sha256, new.size)
+    if (existing.sha256, existing.size) != (new.sha256, new.size):
+        return False
+    return existing.sha256 is not None or existing.drive_item_id == new.drive_item_id
 
 
 def _replace(existing: Item, new: NewItem) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app import forksafe
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 DRIVER = "postgresql+psycopg2"
 OLDEST_SERVER = 140000
+QUERY_CANCELED = "57014"  # by statement_timeout: the server is there, the statement was too slow
 
 # How long PostgreSQL lets this application's sessions do what they should not, in milliseconds.
 STATEMENT_TIMEOUT_MS = 15_000
@@ -50,10 +52,11 @@ def engine_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
         raise DatabaseRefused(
-            "DATABASE_URL is not a URL; write postgresql://user:password@host/database"
-        ) from error
+            "DATABASE_URL cannot be read; write postgresql://user:password@host:5432/database, and for several hosts "
+            "postgresql://user:password@/database?host=h1:5432&host=h2:5432"
+        ) from None  # the error's own text may hold the password
     if parsed.drivername not in {"postgres", "postgresql", DRIVER}:
         raise DatabaseRefused(
             f"DATABASE_URL begins with {parsed.drivername}://; Haulage uses PostgreSQL through psycopg2: postgresql://"
@@ -220,10 +223,14 @@ def _roll_back_or_invalidate(session: Session) -> None:
 
 def is_out_of_reach(error: BaseException) -> bool:
     """True if PostgreSQL could not be reached, was shutting down, or had no connection left: try again later."""
-    if isinstance(error, DBAPIError):
-        code = getattr(error.orig, "pgcode", None) or ""
-        return error.connection_invalidated or not code or code[:2] in {"08", "57", "53"}
-    return isinstance(error, SQLAlchemyError) and "QueuePool limit" in str(error)
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "pgcode", None)
+    if code is None:  # psycopg2 knows no code where no server answered
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return code[:2] in {"08", "53", "57"} and code != QUERY_CANCELED
 
 
 def short_lived_engine(url: str) -> Engine:

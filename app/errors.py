@@ -32,7 +32,8 @@
     │   ├── SliceEnded
     │   ├── ShuttingDown
     │   ├── NameBusy
-    │   ├── StagingFull       the one that a sender is told too
+    │   ├── StagingFull       these two a sender is told too
+    │   ├── StagingUnavailable
     │   ├── InboxUnavailable
     │   └── DriveUnavailable
     └── LostClaim             another attempt has taken over; stop without a word
@@ -182,6 +183,10 @@ class NameBusy(Postponed):
 
 class StagingFull(Postponed):
     code = "staging_full"
+
+
+class StagingUnavailable(Postponed):
+    code = "staging_unavailable"
 
 
 class InboxUnavailable(Postponed):

@@ -50,4 +50,6 @@ def _make_one(drive: Drive, corp_index: int, parent_id: str, name: str) -> str:
         folder, is_new = catalogue.record(session, corp_index, new)
         if is_new:
             catalogue.count_in(session, corp_index, parent_id)
-        return folder.drive_item_id
+    if folder.drive_item_id != made.id:  # a rival made the same folder in another spelling, and was first
+        drive.remove_empty_folder(made.id)
+    return folder.drive_item_id

@@ -1,6 +1,7 @@
 """Files that another application has put into INBOX/<corp_index>/, opened so that no link leads elsewhere."""
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from app import names
 from app.errors import InboxFileMissing, InboxFileRefused, InboxUnavailable, SourceChanged
+
+log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 2**20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,7 +40,10 @@ class Inbox:
     def _open(self, corp_index: int, path: str) -> int:
         at = self._root / str(corp_index)
         if not at.is_symlink() and not at.exists():  # a place where nothing is mounted is an empty directory
-            raise InboxUnavailable(f"the inbox is not at {at}: is it mounted?", timedelta(seconds=30))
+            log.error("there is no inbox at %s: is it mounted on this machine?", at)
+            raise InboxUnavailable(
+                "the corporation's inbox is not on the worker's machine", timedelta(seconds=30)
+            )
         *folders, name = (str(corp_index), *names.parts(path))
         try:
             descriptor = _walk(self._root, folders, name)

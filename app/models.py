@@ -82,7 +82,7 @@ class Base(DeclarativeBase):
         str: Text,
         int: BigInteger,
         datetime: TIMESTAMP(timezone=True),
-        Json: JSONB,
+        Json: JSONB(none_as_null=True),
         StrEnum: Text,
     }
 
@@ -128,7 +128,7 @@ class Item(Base):
         CheckConstraint("kind = 'folder' OR child_count = 0", name="only_folders_have_children"),
         CheckConstraint("parent_id IS NOT NULL OR kind = 'folder'", name="root_is_a_folder"),
         CheckConstraint("size >= 0", name="size_not_negative"),
-        CheckConstraint("length(sha256) = 64", name="sha256_is_hexadecimal"),
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256_is_hexadecimal"),
         CheckConstraint(one_of("kind", Kind), name="kind_known"),
     )
 
@@ -214,7 +214,7 @@ class Upload(Base):
         ),
         CheckConstraint("size >= 0", name="size_not_negative"),
         CheckConstraint("attempts >= 0", name="attempts_not_negative"),
-        CheckConstraint("length(sha256) = 64", name="sha256_is_hexadecimal"),
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256_is_hexadecimal"),
     )
 
 

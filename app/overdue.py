@@ -90,7 +90,8 @@ def mark_not_woken(session: Session, upload_ids: Sequence[UUID]) -> None:
 
 
 def _mark(session: Session, upload_ids: Sequence[UUID], woken_at: Any) -> None:
-    waiting = (Upload.id.in_(upload_ids), Upload.state.in_(UNFINISHED))
+    # What an attempt has set back meanwhile is not due: it stays unwoken until it is.
+    waiting = (Upload.id.in_(upload_ids), Upload.state.in_(UNFINISHED), Upload.due_at <= func.now())
     session.execute(
         update(Upload).where(*waiting).values(woken_at=woken_at).execution_options(synchronize_session=False)
     )

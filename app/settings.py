@@ -1,5 +1,6 @@
 """Reads the environment once into a frozen value, or lists everything that is wrong with it."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from app.errors import BadSettings
 def _redis(url: str) -> str:
     if not url.startswith(("redis://", "rediss://")):
         raise ValueError("must begin with redis:// or rediss:// (TLS)")
-    if "cert_reqs=none" in url.lower():
+    if re.search(r"cert_reqs=(cert_)?none", url, re.IGNORECASE):
         raise ValueError("asks for TLS without checking the certificate; use ssl_cert_reqs=required")
     return url
 

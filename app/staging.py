@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Self
 from uuid import UUID, uuid4
 
-from app.errors import SourceMissing, StagingFull, TooLarge, WrongStaging
+from app.errors import SourceMissing, StagingFull, StagingUnavailable, TooLarge, WrongStaging
+
+log = logging.getLogger(__name__)
 
 IDENTITY_FILE = ".haulage-staging"
 _WAIT = timedelta(seconds=30)
@@ -32,15 +35,15 @@ class Staged:
 class Draft:
     """A file being received, in a `with` block: write to it, then `keep` it; what is not kept is removed."""
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
+    def __init__(self, root: Path, max_bytes: int, reserve_bytes: int) -> None:
         self._id = uuid4()
-        self._root, self._max_bytes = root, max_bytes
+        self._root, self._max_bytes, self._reserve_bytes = root, max_bytes, reserve_bytes
         self._path = root / "drafts" / self._id.hex
         self._sha256 = hashlib.sha256()
         self._size = 0
 
     def __enter__(self) -> Self:
-        with _full_disk_by_name():
+        with _trouble_by_name():
             self._file = self._path.open("xb")
         return self
 
@@ -50,18 +53,19 @@ class Draft:
         self._path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
-        """Add bytes. Raises TooLarge beyond the limit and StagingFull when the disk is."""
+        """Add bytes. Raises TooLarge beyond the limit, and StagingFull when they would use up the reserve."""
         self._size += len(data)
         if self._size > self._max_bytes:
             raise TooLarge(f"the file has more than {self._max_bytes} bytes")
         self._sha256.update(data)
-        with _full_disk_by_name():
+        with _trouble_by_name():
+            _leave_reserve(self._root, len(data), self._reserve_bytes)
             self._file.write(data)
 
     def keep(self) -> Staged:
         """Make the bytes durable, then give them their final name."""
         final = kept_path(self._root, self._id)
-        with _full_disk_by_name():
+        with _trouble_by_name():
             self._file.flush()
             os.fsync(self._file.fileno())
             if not final.parent.exists():
@@ -73,13 +77,21 @@ class Draft:
 
 
 @contextmanager
-def _full_disk_by_name() -> Iterator[None]:
+def _trouble_by_name() -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        log.error("staging is not where it was: %s; is it mounted?", error.filename)  # noqa: TRY400  no stack is needed
+        raise StagingUnavailable("staging is not mounted on this machine", _WAIT) from error
     except OSError as error:
         if error.errno in _FULL:
-            raise StagingFull("the staging disk is full", _WAIT) from error
+            raise StagingFull("the staging disk is full; try again later", _WAIT) from error
         raise
+
+
+def _leave_reserve(root: Path, more_bytes: int, reserve_bytes: int) -> None:
+    if shutil.disk_usage(root).free < more_bytes + reserve_bytes:
+        raise StagingFull("the staging disk has not enough room for this file; try again later", _WAIT)
 
 
 def kept_path(root: Path, staged_id: UUID) -> Path:
@@ -134,11 +146,11 @@ class Staging:
         """Refuse early what cannot fit: TooLarge for the limit, StagingFull for the disk."""
         if announced_bytes > self._max_bytes:
             raise TooLarge(f"the file has {announced_bytes} bytes; {self._max_bytes} are allowed")
-        if shutil.disk_usage(self.root).free < announced_bytes + self._reserve_bytes:
-            raise StagingFull("the staging disk has not enough room for this file; try again later", _WAIT)
+        with _trouble_by_name():
+            _leave_reserve(self.root, announced_bytes, self._reserve_bytes)
 
     def draft(self) -> Draft:
-        return Draft(self.root, self._max_bytes)
+        return Draft(self.root, self._max_bytes, self._reserve_bytes)
 
     def put(self, chunks: Iterable[bytes]) -> Staged:
         """Stage bytes from an iterable."""
@@ -151,8 +163,9 @@ class Staging:
         try:
             return self.path(staged_id).open("rb")
         except FileNotFoundError as error:
+            log.error("staged bytes %s are not in %s: is the right staging mounted?", staged_id, self.root)  # noqa: TRY400
             raise SourceMissing(
-                f"staged bytes {staged_id} are not in {self.root}: is the right staging mounted on this machine?"
+                "the staged bytes are not there: is staging mounted on the worker's machine?"
             ) from error
 
     def path(self, staged_id: UUID) -> Path:

@@ -226,7 +226,8 @@ def _ended(state: State, reason: str, message: str) -> dict[str, Any]:
 
 def set_back(session: Session, held: Upload, reason: str, message: str, first_delay: timedelta) -> None:
     """Queue the upload for another attempt; each wait is twice the one before, five minutes at most."""
-    delay = min(first_delay * 2 ** (held.attempts - 1), MAX_RETRY_DELAY)
+    doublings = min(held.attempts - 1, 16)  # by then any first delay is beyond the maximum
+    delay = min(first_delay * 2**doublings, MAX_RETRY_DELAY)
     _write(session, held, **_queued_again(delay), reason=reason, message=message)
     note(session, held, "set_back", {"reason": reason, "message": message, "seconds": delay.total_seconds()})
 
@@ -274,6 +275,7 @@ def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
         raise NotPossible("the upload's bytes are gone; send the file again")
     found.state, found.attempts, found.finished_at, found.cleanup_due_at = State.QUEUED, 0, None, None
     found.reason = found.message = found.woken_at = None
+    found.cancel_requested = False
     found.due_at = func.now()
     found.deadline_at = func.now() + timedelta(hours=24)
     note(session, found, "retried")
@@ -282,7 +284,9 @@ def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
 
 def _locked(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     found = session.scalar(
-        select(Upload).where(Upload.corp_index == corp_index, Upload.id == upload_id).with_for_update(key_share=True)
+        select(Upload)
+        .where(Upload.corp_index == corp_index, Upload.id == upload_id)
+        .with_for_update(key_share=True)
     )
     if found is None:
         raise NotFound(f"corporation {corp_index} has no upload with that id")

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app import overdue, queue
 from app.database import session_scope
 
@@ -13,7 +15,7 @@ log = logging.getLogger(__name__)
 def new_uploads(upload_ids: Sequence[UUID], window: int) -> None:
     """Wake uploads that have just been committed, as far as the queue has room for them.
 
-    Never fails for Redis, and what is not woken here is woken by the sweep.
+    Never fails: they are safe already, and what is not woken here is woken by the sweep.
     """
     if not upload_ids:
         return
@@ -23,8 +25,16 @@ def new_uploads(upload_ids: Sequence[UUID], window: int) -> None:
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
         return
-    with session_scope() as session:
-        overdue.mark_woken(session, woken)
+    _mark(woken)
+
+
+def _mark(upload_ids: Sequence[UUID]) -> None:
+    """Note that these were woken. If it cannot be noted they are woken twice, which harms nobody."""
+    try:
+        with session_scope() as session:
+            overdue.mark_woken(session, upload_ids)
+    except SQLAlchemyError as error:
+        log.warning("it could not be noted that %d upload(s) were woken: %s", len(upload_ids), error)
 
 
 def due_uploads(window: int) -> int:
@@ -53,5 +63,4 @@ def going_on(upload_id: UUID) -> None:
     except queue.UNREACHABLE as error:
         log.warning("upload %s: Redis is out of reach (%s); the sweep will wake it", upload_id, error)
         return
-    with session_scope() as session:
-        overdue.mark_woken(session, [upload_id])
+    _mark([upload_id])

@@ -61,14 +61,18 @@ class Watch:
 
     def proceed(self) -> None:
         """Return, or raise what ends this attempt."""
+        self.stay()
+        if monotonic() > self._slice_ends:
+            raise SliceEnded("the transfer goes on in its next slice")
+
+    def stay(self) -> None:
+        """The same for a step that cannot be taken up again in the middle: the end of a slice does not end it."""
         if self._lost:
             raise LostClaim(f"upload {self._held.id} is in other hands")
         if self._cancelled:
             raise Cancelled("cancelled on request")
         if self._is_shutting_down():
             raise ShuttingDown("the worker is shutting down")
-        if monotonic() > self._slice_ends:
-            raise SliceEnded("the transfer goes on in its next slice")
 
     def checkpoint(self, session: Json | None, transferred: int) -> None:
         with session_scope() as transaction:

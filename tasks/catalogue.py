@@ -1,8 +1,11 @@
 """Database tasks: what other applications may ask of the catalogue."""
 
+import re
+
 from app import catalogue, names, queue
 from app.catalogue import NewItem
 from app.database import session_scope
+from app.errors import BadRequest
 from app.models import Kind
 
 
@@ -20,6 +23,14 @@ def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
 
     Raises Refused for a name, kind or parent that cannot be, and NameTaken if another item has the name.
     """
+    if (
+        kind not in {*Kind}
+        or not (size is None or size >= 0)
+        or not re.fullmatch("([0-9a-f]{64})?", sha256 or "")
+    ):
+        raise BadRequest(
+            "kind is file or folder, size not negative, sha256 64 hexadecimal digits in lower case"
+        )
     new = NewItem(onedrive_item_id, parent_id, names.check(name), Kind(kind), size, sha256)
     with session_scope() as session:
         catalogue.folder(session, corp_index, parent_id)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from local import servers as local_servers
 from local.servers import Servers
-from tests.installation import Installation, fresh_installation, make_template
+from tests.installation import Installation, fresh_installation, make_database
 
 
 @pytest.fixture(scope="session")
@@ -17,23 +18,20 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def template(servers: Servers) -> str:
-    """The name of a migrated database that the tests' own are copied from."""
-    return make_template(servers)
+def database_name(servers: Servers) -> str:
+    return make_database(servers)
 
 
 @pytest.fixture
 def installation(
-    servers: Servers, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Installation]:
-    with fresh_installation(servers, template, tmp_path) as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
-        made.forget_process_state()
-        try:
-            yield made
-        finally:
-            made.forget_process_state()
+    made = fresh_installation(servers, database_name, tmp_path)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    made.forget_process_state()
+    yield made
+    made.forget_process_state()
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,14 @@
 """Uploads, means and small doubles, made in one call with what a test does not care about filled in."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+import psycopg2
+from sqlalchemy import make_url
 
 from app import attempt, database, uploads
 from app.attempt import Means, Outcome
@@ -108,6 +109,21 @@ def kinds_of_events(installation: Installation, upload_id: UUID) -> list[str]:
         "SELECT kind FROM corporate.upload_events WHERE upload_id = %s ORDER BY id", str(upload_id)
     )
     return [kind for (kind,) in rows]
+
+
+def sessions(installation: Installation, *states: str) -> int:
+    """Count the sessions of this test's database in these states. Asked as superuser: others do not see a state."""
+    database_name = str(make_url(installation.environment["DATABASE_URL"]).database)
+    connection = psycopg2.connect(installation.servers.admin_url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state = ANY (%s)",
+                (database_name, list(states)),
+            )
+            return int(cursor.fetchall()[0][0])
+    finally:
+        connection.close()
 
 
 def counts(installation: Installation, folder_id: str = ROOT) -> tuple[int, int]:

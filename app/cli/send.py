@@ -49,7 +49,9 @@ class Where:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--corp", "corp_index", type=int, required=True, help="The corporation's corp_index.")
 @click.option("--into", "folder", default="", help="Folder to put them in, made where missing.")
-@click.option("--on-conflict", type=click.Choice([one.value for one in OnConflict]), default="fail", show_default=True)
+@click.option(
+    "--on-conflict", type=click.Choice([one.value for one in OnConflict]), default="fail", show_default=True
+)
 @click.option(
     "--wait/--no-wait", default=True, help="Wait until everything is stored or failed.", show_default=True
 )

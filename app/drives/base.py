@@ -47,6 +47,9 @@ class Drive(Protocol):
     def make_folder(self, parent_id: str, name: str) -> DriveItem:
         """Make a folder, or return the one that is there. Raises NotAFolder if a file has that name."""
 
+    def remove_empty_folder(self, folder_id: str) -> None:
+        """Remove a folder that was made for nothing; one that is not empty, or not there, stays as it is."""
+
     def begin(self, delivery: Delivery) -> Json:
         """Open a session; nothing is visible in the drive yet."""
 

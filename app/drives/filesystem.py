@@ -7,6 +7,7 @@ write what is there already; a hard link then makes the file visible, and refuse
 
 import errno
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ MAX_ID_BYTES = 1000  # see app.names.MAX_PATH_BYTES
 _LEFTOVERS = (".placing", ".placed", ".aborted", ".previous")
 _WAIT = timedelta(seconds=30)
 _LATER = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EROFS: "is read-only"}
+
+
+log = logging.getLogger(__name__)
 
 
 class FilesystemDrive:
@@ -51,6 +55,10 @@ class FilesystemDrive:
                     raise NotAFolder(f"a file in the drive has the name of the folder {name!r}") from None
             flush_folder(path.parent)
             return DriveItem(made, path.name, Kind.FOLDER)
+
+    def remove_empty_folder(self, folder_id: str) -> None:
+        with suppress(OSError):
+            self._path(folder_id).rmdir()
 
     def begin(self, delivery: Delivery) -> Json:
         session: Json = {"draft": delivery.upload_id.hex, "secured": 0}
@@ -217,7 +225,8 @@ class FilesystemDrive:
     def _trouble_by_name(self) -> Iterator[None]:
         """Tell a drive that is not there, or that is full, from an attempt that failed."""
         if not (self._root / DRAFTS).is_dir():
-            raise DriveUnavailable(f"the drive is not at {self._root}: is it mounted on this machine?", _WAIT)
+            log.error("the drive is not at %s: is it mounted on this machine?", self._root)
+            raise DriveUnavailable("the drive is not mounted on the worker's machine", _WAIT)
         try:
             yield
         except OSError as error:

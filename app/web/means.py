@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, TypeVar, TypeVarTuple, cast
 
 from anyio import CapacityLimiter, to_thread
@@ -28,7 +27,6 @@ class Means:
     staging: Staging
     drive: Drive
     waker: Waker
-    folders: tuple[Path, ...]  # where this installation keeps its files: nothing for the outside
     disk_threads: CapacityLimiter
     drive_threads: CapacityLimiter
     database_threads: CapacityLimiter  # as many as the pool has connections
@@ -42,19 +40,12 @@ class Means:
     async def in_database(self, work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         return await to_thread.run_sync(work, *arguments, limiter=self.database_threads)
 
-    def presentable(self, message: str | None) -> str | None:
-        """Return a message without the places where this installation keeps its files."""
-        for folder in self.folders:
-            message = message and message.replace(str(folder), "...")
-        return message
-
 
 def make(chosen: Settings) -> Means:
     return Means(
         staging=Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes),
         drive=FilesystemDrive(chosen.drive_dir),
         waker=Waker(chosen.wake_window),
-        folders=(chosen.staging_dir, chosen.inbox_dir, chosen.drive_dir),
         disk_threads=CapacityLimiter(DISK_THREADS),
         drive_threads=CapacityLimiter(DRIVE_THREADS),
         database_threads=CapacityLimiter(chosen.web_pool_size),

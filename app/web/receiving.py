@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from app.errors import Incomplete
-from app.staging import Draft, Staging
+from app.staging import Draft
 from app.web.forms import Form
 from app.web.means import Means
 
@@ -34,14 +34,9 @@ async def fill(means: Means, draft: Draft, chunks: AsyncIterator[bytes]) -> None
         waiting.append(chunk)
         size += len(chunk)
         if size >= PIECE_BYTES:
-            await means.on_disk(_write, means.staging, draft, b"".join(waiting))
+            await means.on_disk(draft.write, b"".join(waiting))
             waiting, size = [], 0
-    await means.on_disk(_write, means.staging, draft, b"".join(waiting))
-
-
-def _write(staging: Staging, draft: Draft, data: bytes) -> None:
-    staging.make_room(len(data))  # a body of unknown length must not use up the reserve either
-    draft.write(data)
+    await means.on_disk(draft.write, b"".join(waiting))
 
 
 async def file_in(request: Request, form: Form | None) -> AsyncIterator[bytes]:

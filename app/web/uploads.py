@@ -14,7 +14,6 @@ from app.models import State, Upload
 from app.web import addresses, means, receiving, wishes
 from app.web.access import Corporation
 from app.web.forms import FILE_FIELD, MAX_OVERHEAD_BYTES, Form, is_form
-from app.web.means import Means
 
 router = APIRouter(tags=["uploads"])
 
@@ -65,7 +64,7 @@ async def receive(
     upload = await mine.in_database(intake.accept, mine.staging, to, staged, key)
     mine.waker.add(upload.id)
     response.headers["Location"] = addresses.upload(corp_index, upload.id)
-    return _told(upload, mine)
+    return _told(upload)
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -83,7 +82,7 @@ def _announced_bytes(request: Request, form: Form | None) -> int:
 
 @router.get(addresses.CORPORATION + "/uploads/{upload_id}")
 async def show(upload_id: UUID, corp_index: Corporation, mine: means.Given) -> UploadAnswer:
-    return _told(await mine.in_database(_find, corp_index, upload_id), mine)
+    return _told(await mine.in_database(_find, corp_index, upload_id))
 
 
 def _find(corp_index: int, upload_id: UUID) -> Upload:
@@ -91,7 +90,7 @@ def _find(corp_index: int, upload_id: UUID) -> Upload:
         return uploads.get(session, corp_index, upload_id)
 
 
-def _told(upload: Upload, mine: Means) -> UploadAnswer:
+def _told(upload: Upload) -> UploadAnswer:
     return UploadAnswer(
         id=upload.id,
         state=State(upload.state),
@@ -102,7 +101,7 @@ def _told(upload: Upload, mine: Means) -> UploadAnswer:
         attempts=upload.attempts,
         transferred=upload.transferred,
         reason=upload.reason,
-        message=mine.presentable(upload.message),
+        message=upload.message,
         item_id=upload.item_id,
         created_at=upload.created_at,
         finished_at=upload.finished_at,

@@ -129,7 +129,7 @@ class Haulage:
             return file.read().decode(errors="replace")
 
     def idle_in_transaction(self) -> int:
-        return self.installation.query(
+        return self.installation.look(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND state LIKE 'idle in transaction%%' AND pid <> pg_backend_pid()"
         )[0][0]

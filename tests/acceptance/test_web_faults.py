@@ -11,16 +11,16 @@ import pytest
 
 from local import servers as local_servers
 from local.servers import Servers
-from tests.installation import CORP, Installation, fresh_installation, make_template
+from tests.installation import CORP, Installation, fresh_installation, make_database
 from tests.web_server import UPLOADS, WebServer, start, web_server
 
 MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def web(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def web(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    installation = fresh_installation(servers, make_database(servers), tmp_path_factory.mktemp("web"))
     with (
-        fresh_installation(servers, template, tmp_path_factory.mktemp("web")) as installation,
         web_server(installation) as running,
     ):
         yield running
@@ -167,8 +167,7 @@ def test_a_web_server_ends_soon_though_redis_is_frozen(installation: Installatio
 def test_a_database_that_is_away_is_told_and_comes_back(tmp_path: Path) -> None:
     with (
         local_servers.throwaway(plaintext=True) as own,
-        fresh_installation(own, make_template(own), tmp_path) as installation,
-        web_server(installation) as web,
+        web_server(fresh_installation(own, make_database(own), tmp_path)) as web,
         web.client() as client,
     ):
         assert client.get("/readyz").json()["database"] == "ok"
@@ -229,7 +228,7 @@ def test_staging_that_is_gone_is_told_without_its_place(installation: Installati
         refused = client.post(UPLOADS, params={"name": "x"}, content=b"x")
 
         assert (ready.status_code, ready.json()["code"]) == (503, "wrong_staging")
-        assert (refused.status_code, refused.json()["code"]) == (500, "internal_error")
+        assert (refused.status_code, refused.json()["code"]) == (503, "staging_unavailable")
         assert str(installation.root) not in ready.text + refused.text
 
 

@@ -12,7 +12,7 @@ from app.catalogue import NewItem
 from app.models import Kind
 from app.web.main import app
 from local.servers import Servers
-from tests.installation import CORP, Installation, fresh_installation
+from tests.installation import CORP, Installation, fresh_installation, make_database
 from tests.web_server import OTHER_CORP, WebServer, web_server
 
 ROOT = f"/api/v1/corporations/{CORP}"
@@ -20,9 +20,9 @@ ODD = "50% of ü #?&+;\"'\\\n文🦀 content"
 
 
 @pytest.fixture(scope="module")
-def web(servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def web(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    installation = fresh_installation(servers, make_database(servers), tmp_path_factory.mktemp("web"))
     with (
-        fresh_installation(servers, template, tmp_path_factory.mktemp("web")) as installation,
         web_server(installation) as running,
     ):
         furnish(installation)

@@ -1,6 +1,7 @@
 import hashlib
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,13 @@ from uuid import UUID
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import text
+
+from app import attempt, overdue, uploads
+from app.attempt import Outcome
+from app.database import session_scope
+from app.errors import DriveUnavailable
+from app.models import OnConflict, State
 from tests.factories import (
     ROOT,
     DriveDouble,
@@ -24,17 +32,12 @@ from tests.factories import (
     make_upload,
     race,
     row,
+    sessions,
     set_columns,
     staging_of,
     wide_pool,
 )
 from tests.installation import CORP, Installation
-
-from app import attempt, overdue, uploads
-from app.attempt import Outcome
-from app.database import session_scope
-from app.errors import DriveUnavailable
-from app.models import OnConflict, State
 
 
 class Died(BaseException):
@@ -51,16 +54,6 @@ def drafts(installation: Installation) -> list[str]:
 
 def staged_files(installation: Installation) -> list[Path]:
     return [path for path in installation.staging_dir.rglob("*/*") if path.is_file()]
-
-
-def asking(installation: Installation, state: str) -> int:
-    """Count the sessions of this test's database that are in a state, as seen from outside."""
-    ((found,),) = installation.query(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = %s"
-        " AND pid <> pg_backend_pid()",
-        state,
-    )
-    return found
 
 
 def until_done(
@@ -122,7 +115,7 @@ def test_no_transaction_is_open_while_the_drive_works(installation: Installation
     seen: list[int] = []
 
     def look(real: Callable[..., Any], *arguments: Any) -> Any:
-        seen.append(asking(installation, "idle in transaction") + asking(installation, "active"))
+        seen.append(sessions(installation, "idle in transaction", "active"))
         return real(*arguments)
 
     drive = DriveDouble(
@@ -136,13 +129,20 @@ def test_no_transaction_is_open_while_the_drive_works(installation: Installation
     assert seen == [0] * 5
 
 
+def test_control_a_transaction_that_is_open_would_be_seen(installation: Installation) -> None:
+    with session_scope() as session:
+        session.execute(text("SELECT 1"))
+
+        assert sessions(installation, "idle in transaction") == 1
+
+
 def test_no_transaction_is_open_at_the_step_that_makes_a_file_visible(installation: Installation) -> None:
     seen: list[int] = []
 
     def look(real: Callable[..., Any], delivery: Any, session: Any, may_place: Callable[[], None]) -> Any:
         def then() -> None:
             may_place()
-            seen.append(asking(installation, "idle in transaction"))
+            seen.append(sessions(installation, "idle in transaction"))
 
         return real(delivery, session, then)
 
@@ -212,7 +212,7 @@ def test_the_same_bytes_at_the_same_place_are_a_success_with_the_existing_item(
         (OnConflict.REPLACE, State.STORED, OTHER, 1),
     ],
 )
-def test_other_bytes_at_the_same_place_go_by_the_policy(  # noqa: PLR0917
+def test_other_bytes_at_the_same_place_go_by_the_policy(  # noqa: PLR0913, PLR0917
     installation: Installation, policy: OnConflict, state: State, held: bytes, number: int, name: str
 ) -> None:
     means = make_means(installation)
@@ -310,7 +310,7 @@ def test_two_rivals_at_the_same_moment_end_by_the_policy(
         "SELECT onedrive_item_id, sha256 FROM corporate.vmb_items WHERE kind = 'file'"
     ):
         assert hashlib.sha256(content_of(installation, item_id)).hexdigest() == sha256
-    assert len([path for path in (installation.drive_dir / "7").iterdir()]) == there
+    assert len(list((installation.drive_dir / "7").iterdir())) == there
 
 
 def test_eight_renamed_rivals_are_all_stored(installation: Installation) -> None:
@@ -531,10 +531,8 @@ def test_a_wish_to_cancel_outlives_an_attempt_that_ended_otherwise(
 
     upload_id = make_upload(installation)
     means = make_means(installation, drive=DriveDouble(installation, put=cancel_and_break))
-    try:
+    with suppress(Died):
         attempt_at(upload_id, means)
-    except Died:
-        pass
 
     with session_scope() as session:
         overdue.give_up(session)
@@ -555,31 +553,35 @@ ENDS = (
 STEPS = ("make_folder", "begin", "put", "held", "finish")
 
 
-@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
 @pytest.mark.parametrize("step", STEPS)
 def test_an_attempt_that_ends_in_any_way_leaves_nothing_half_done(
-    installation: Installation, step: str, end: BaseException
+    installation: Installation, step: str
 ) -> None:
+    for number, end in enumerate(ENDS):
+        upload_id = make_upload(installation, name=f"{number}.txt", folder=("docs", str(number)))
+
+        break_off(installation, upload_id, step, end)
+
+        after = row(upload_id)
+        assert (after.state, after.token) == (State.QUEUED, None)
+        assert after.attempts == (1 if isinstance(end, Exception) else 0)
+        assert sessions(installation, "idle in transaction") == 0
+        assert [one.name for one in threading.enumerate() if one.name.startswith("heartbeat")] == []
+        make_due(installation, upload_id)
+        assert attempt_at(upload_id, make_means(installation)) is Outcome.FINISHED
+        assert counts(installation, f"7/docs/{number}") == (1, 1)
+
+
+def break_off(installation: Installation, upload_id: UUID, step: str, end: BaseException) -> None:
     def die(*_: Any) -> Any:
         raise end
 
-    upload_id = make_upload(installation, folder=("docs",))
     means = make_means(installation, drive=DriveDouble(installation, **{step: die}))
-
     if isinstance(end, Exception):
         attempt_at(upload_id, means)
     else:
         with pytest.raises(type(end)):
             attempt_at(upload_id, means)
-
-    after = row(upload_id)
-    assert (after.state, after.token) == (State.QUEUED, None)
-    assert after.attempts == (1 if isinstance(end, Exception) else 0)
-    assert asking(installation, "idle in transaction") == 0
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("heartbeat")] == []
-    make_due(installation, upload_id)
-    assert attempt_at(upload_id, make_means(installation)) is Outcome.FINISHED
-    assert counts(installation, "7/docs") == (1, 1)
 
 
 def test_an_attempt_that_dies_between_the_drive_and_the_catalogue_is_found_out(
@@ -617,7 +619,7 @@ def test_an_attempt_that_dies_in_the_commit_is_found_out(
     def die(*_: Any) -> None:
         raise Died
 
-    with monkeypatch.context() as patched, pytest.raises(Died):
+    with monkeypatch.context() as patched, pytest.raises(Died):  # noqa: PT012
         patched.setattr("app.attempt._complete", die)
         attempt_at(upload_id, make_means(installation))
     make_due(installation, upload_id)
@@ -696,7 +698,7 @@ def test_without_a_heartbeat_a_slow_step_loses_its_claim(
 
     taken: list[int] = []
     upload_id = make_upload(installation)
-    monkeypatch.setattr("app.watch.Watch._beat", lambda self: None)
+    monkeypatch.setattr("app.watch.Watch._beat", lambda _: None)
     means = make_means(installation, lease=timedelta(seconds=0.5), drive=DriveDouble(installation, put=slow))
 
     assert attempt_at(upload_id, means) is Outcome.LATER

@@ -3,14 +3,14 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
-from tests.factories import ROOT, counts, race, wide_pool
-from tests.installation import CORP, Installation
 
 from app import catalogue
 from app.catalogue import NewItem
 from app.database import session_scope
 from app.errors import CorporationUnknown, NameTaken, NotFound
 from app.models import Kind
+from tests.factories import ROOT, counts, race, wide_pool
+from tests.installation import CORP, Installation
 
 HASH, OTHER_HASH = "a" * 64, "b" * 64
 
@@ -82,14 +82,6 @@ def test_an_id_that_belongs_elsewhere_is_refused(installation: Installation) -> 
 
     with pytest.raises(NameTaken):
         record(NewItem("7/a.txt", ROOT, "b.txt", size=1, sha256=HASH))
-
-
-@pytest.mark.parametrize("parent", ["nowhere", "7/a.txt"])
-def test_a_parent_that_is_no_folder_is_told(installation: Installation, parent: str) -> None:
-    record(file())
-
-    with pytest.raises(NotFound):
-        record(NewItem(f"{parent}/b", parent, "b", size=1, sha256=HASH))
 
 
 def test_a_corporation_without_a_root_is_unknown(installation: Installation) -> None:

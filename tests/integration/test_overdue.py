@@ -3,6 +3,10 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+
+from app import overdue, uploads
+from app.database import session_scope
+from app.models import State, Upload
 from tests.factories import (
     claim,
     claimed,
@@ -15,10 +19,6 @@ from tests.factories import (
     wide_pool,
 )
 from tests.installation import CORP, Installation
-
-from app import overdue, uploads
-from app.database import session_scope
-from app.models import State, Upload
 
 
 def take_back_lost(max_attempts: int = 8) -> list[UUID]:

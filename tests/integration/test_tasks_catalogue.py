@@ -1,16 +1,18 @@
 import pytest
-from tests.factories import ROOT, counts, items, race, wide_pool
-from tests.installation import CORP, Installation
 
 from app.errors import NameTaken, NotFound, Refused
-from tasks.catalogue import recount, record_item
+from tasks import (
+    catalogue,  # not the tasks themselves: looking for tests, pytest would bind them without settings
+)
+from tests.factories import ROOT, counts, items, race, wide_pool
+from tests.installation import CORP, Installation
 
 HASH = "a" * 64
 
 
 def test_an_item_is_recorded_and_counted_once(installation: Installation) -> None:
     for _ in range(2):
-        record_item(CORP, "item-1", ROOT, "a.txt", size=3, sha256=HASH)
+        catalogue.record_item(CORP, "item-1", ROOT, "a.txt", size=3, sha256=HASH)
 
     assert items(installation) == {"item-1": "file"}
     assert counts(installation) == (1, 1)
@@ -18,7 +20,9 @@ def test_an_item_is_recorded_and_counted_once(installation: Installation) -> Non
 
 def test_the_same_item_from_many_workers_at_once_is_one(installation: Installation) -> None:
     with wide_pool():
-        results = race([lambda: record_item(CORP, "item-1", ROOT, "a.txt", size=3, sha256=HASH)] * 8)
+        results = race(
+            [lambda: catalogue.record_item(CORP, "item-1", ROOT, "a.txt", size=3, sha256=HASH)] * 8
+        )
 
     assert results == [None] * 8
     assert counts(installation) == (1, 1)
@@ -26,16 +30,16 @@ def test_the_same_item_from_many_workers_at_once_is_one(installation: Installati
 
 def test_the_same_item_without_a_hash_twice_changes_nothing(installation: Installation) -> None:
     for _ in range(2):
-        record_item(CORP, "item-1", ROOT, "a.txt")
+        catalogue.record_item(CORP, "item-1", ROOT, "a.txt")
 
     assert counts(installation) == (1, 1)
 
 
 def test_another_item_under_the_name_is_refused(installation: Installation) -> None:
-    record_item(CORP, "item-1", ROOT, "a.txt", size=3, sha256=HASH)
+    catalogue.record_item(CORP, "item-1", ROOT, "a.txt", size=3, sha256=HASH)
 
     with pytest.raises(NameTaken):
-        record_item(CORP, "item-2", ROOT, "A.txt", size=4, sha256="b" * 64)
+        catalogue.record_item(CORP, "item-2", ROOT, "A.txt", size=4, sha256="b" * 64)
 
 
 @pytest.mark.parametrize(
@@ -53,29 +57,29 @@ def test_another_item_under_the_name_is_refused(installation: Installation) -> N
     ids=str,
 )
 def test_what_cannot_be_is_refused_by_name(installation: Installation, wrong: dict[str, object]) -> None:
-    record_item(CORP, "a-file", ROOT, "file.txt", size=3, sha256=HASH)
+    catalogue.record_item(CORP, "a-file", ROOT, "file.txt", size=3, sha256=HASH)
     before = counts(installation)
     right = {"corp_index": CORP, "onedrive_item_id": "x", "parent_id": ROOT, "name": "x"}
 
     with pytest.raises(Refused):
-        record_item(**right | wrong)
+        catalogue.record_item(**right | wrong)
 
     assert counts(installation) == before
 
 
 def test_a_recount_corrects_one_folder_or_all(installation: Installation) -> None:
-    record_item(CORP, "folder", ROOT, "folder", "folder")
-    record_item(CORP, "child", "folder", "child")
+    catalogue.record_item(CORP, "folder", ROOT, "folder", "folder")
+    catalogue.record_item(CORP, "child", "folder", "child")
     wrong = "UPDATE corporate.vmb_items SET child_count = 9 WHERE kind = 'folder'"
 
     installation.query(wrong)
-    recount(CORP, "folder")
+    catalogue.recount(CORP, "folder")
     assert [counts(installation, one) for one in (ROOT, "folder")] == [(9, 1), (1, 1)]
 
-    recount(CORP)
+    catalogue.recount(CORP)
     assert [counts(installation, one) for one in (ROOT, "folder")] == [(1, 1), (1, 1)]
 
 
 def test_a_recount_of_what_is_not_there_is_told(installation: Installation) -> None:
     with pytest.raises(NotFound):
-        recount(CORP, "nowhere")
+        catalogue.recount(CORP, "nowhere")

@@ -5,6 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
+from app import queue, uploads
+from app.database import session_scope
+from app.models import OnConflict, State
+from tasks import upkeep
 from tests.factories import (
     DriveDouble,
     attempt_at,
@@ -23,11 +28,6 @@ from tests.factories import (
     wide_pool,
 )
 from tests.installation import CORP, Installation
-
-from app import queue, uploads
-from app.database import session_scope
-from app.models import OnConflict, State
-from tasks import upkeep
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +185,7 @@ def placed_and_failed(installation: Installation, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     upload_id = make_upload(installation, b"placed", **to)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patched.setattr("app.attempt._complete", die)
         attempt_at(upload_id, make_means(installation))
     make_due(installation, upload_id)

@@ -4,6 +4,11 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import update
+
+from app import uploads
+from app.database import session_scope
+from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
+from app.models import OnConflict, State, Upload
 from tests.factories import (
     LEASE,
     ROOT,
@@ -21,11 +26,6 @@ from tests.factories import (
     wide_pool,
 )
 from tests.installation import CORP, Installation
-
-from app import uploads
-from app.database import session_scope
-from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
-from app.models import OnConflict, State, Upload
 
 
 def whole_row(installation: Installation, upload_id: object) -> list[tuple]:
@@ -131,7 +131,7 @@ def test_extending_keeps_the_claim(installation: Installation) -> None:
 WRITES = {
     "extend": lambda session, held: uploads.extend(session, held, LEASE),
     "checkpoint": lambda session, held: uploads.checkpoint(session, held, {"draft": "x"}, 3),
-    "reserve": lambda session, held: uploads.reserve(session, held, ROOT, "a.txt"),
+    "reserve": lambda session, held: uploads.reserve(session, held, ROOT, held.name),
     "complete": lambda session, held: uploads.complete(session, held, ROOT),
     "fail": lambda session, held: uploads.fail(session, held, "x", "x"),
     "end_cancelled": uploads.end_cancelled,
@@ -141,37 +141,36 @@ WRITES = {
 
 
 @pytest.mark.parametrize("taken_over", ["claimed", "queued", "failed", "stored"])
-@pytest.mark.parametrize("write", WRITES)
-def test_a_stale_attempt_can_write_nothing(installation: Installation, write: str, taken_over: str) -> None:
+def test_a_stale_attempt_can_write_nothing(installation: Installation, taken_over: str) -> None:
     upload_id = make_upload(installation)
     stale = claimed(upload_id)
     expire_lease(installation, upload_id)
-    with session_scope() as session:
-        if taken_over != "claimed":
-            fresh = uploads.claim(session, upload_id, LEASE, 8)
-            assert fresh is not None
-            if taken_over == "queued":
-                uploads.set_back(session, fresh, "x", "x", timedelta(seconds=1))
-            elif taken_over == "failed":
-                uploads.fail(session, fresh, "x", "x")
-            else:
-                uploads.complete(session, fresh, ROOT)
-    if taken_over == "claimed":
-        claimed(upload_id)
+    take_over(claimed(upload_id), taken_over)
     before = whole_row(installation, upload_id), kinds_of_events(installation, upload_id)
 
-    with pytest.raises(LostClaim), session_scope() as session:
-        WRITES[write](session, stale)
+    for write in WRITES.values():
+        with pytest.raises(LostClaim), session_scope() as session:
+            write(session, stale)
 
-    assert (whole_row(installation, upload_id), kinds_of_events(installation, upload_id)) == before
+        assert (whole_row(installation, upload_id), kinds_of_events(installation, upload_id)) == before
 
 
-@pytest.mark.parametrize("write", WRITES)
-def test_the_holder_can_write(installation: Installation, write: str) -> None:
-    held = claimed(make_upload(installation))
-
+def take_over(fresh: Upload, taken_over: str) -> None:
     with session_scope() as session:
-        WRITES[write](session, held)
+        if taken_over == "queued":
+            uploads.set_back(session, fresh, "x", "x", timedelta(seconds=1))
+        elif taken_over == "failed":
+            uploads.fail(session, fresh, "x", "x")
+        elif taken_over == "stored":
+            uploads.complete(session, fresh, ROOT)
+
+
+def test_the_holder_can_write(installation: Installation) -> None:
+    for number, write in enumerate(WRITES.values()):
+        held = claimed(make_upload(installation, name=str(number)))
+
+        with session_scope() as session:
+            write(session, held)
 
 
 def test_of_an_old_and_a_new_attempt_that_complete_at_once_the_new_one_does(

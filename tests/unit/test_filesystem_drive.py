@@ -311,7 +311,7 @@ def test_abort_leaves_what_replaced_ours_meanwhile(drive: FilesystemDrive) -> No
 
 
 def test_abort_without_a_place_removes_the_session_alone(drive: FilesystemDrive) -> None:
-    to, session = stored(drive, NEW)
+    _, session = stored(drive, NEW)
 
     drive.abort(session, None)
 
@@ -604,7 +604,7 @@ def test_a_drive_that_takes_nothing_now_is_tried_again_later(
 
     monkeypatch.setattr(os, door, full)
 
-    with pytest.raises(DriveUnavailable) as caught:
+    with pytest.raises(DriveUnavailable) as caught:  # noqa: PT012
         if door == "mkdir":
             drive.make_folder("7", "docs")
         stored(drive, NEW)

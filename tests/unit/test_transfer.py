@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from io import BufferedReader, BytesIO
 from typing import Any
 from uuid import uuid4
@@ -25,20 +24,20 @@ class SmallDrive:
     def __init__(self, notes: Notes, kept: bytes = b"", keeps: int = 10) -> None:
         self.notes, self.bytes, self.keeps = notes, bytearray(kept), keeps
 
-    def begin(self, delivery: Delivery) -> dict[str, Any]:
+    def begin(self, _delivery: Delivery) -> dict[str, Any]:
         self.notes.append(("begin",))
         return {"secured": 0}
 
-    def held(self, session: dict[str, Any]) -> int:
+    def held(self, _session: dict[str, Any]) -> int:
         return len(self.bytes)
 
-    def put(self, session: dict[str, Any], offset: int, data: bytes) -> int:
+    def put(self, _session: dict[str, Any], offset: int, data: bytes) -> int:
         assert offset == len(self.bytes)
         self.bytes += data[: self.keeps]
         self.notes.append(("put", offset, len(data)))
         return len(self.bytes)
 
-    def secure(self, session: dict[str, Any], offset: int) -> dict[str, Any]:
+    def secure(self, _session: dict[str, Any], offset: int) -> dict[str, Any]:
         self.notes.append(("secure", offset))
         return {"secured": offset}
 
@@ -60,8 +59,7 @@ class NotingWatch:
 
 def send(drive: Any, watch: Any, session: dict[str, Any] | None = None, content: bytes = CONTENT) -> Any:
     delivery = Delivery(uuid4(), "7", "a.txt", len(content), "")
-    source: Callable[[], BufferedReader] = lambda: BufferedReader(BytesIO(content))  # type: ignore[arg-type]  # noqa: E731
-    return transfer.send(drive, delivery, source, session, watch)
+    return transfer.send(drive, delivery, lambda: BufferedReader(BytesIO(content)), session, watch)
 
 
 def test_all_bytes_arrive_in_order() -> None:
@@ -86,7 +84,7 @@ def test_a_session_that_could_not_be_saved_sends_nothing() -> None:
     notes = Notes()
 
     class StaleWatch(NotingWatch):
-        def checkpoint(self, session: Any, transferred: int) -> None:
+        def checkpoint(self, _session: Any, _transferred: int) -> None:
             raise LostClaim("gone")
 
     with pytest.raises(LostClaim):

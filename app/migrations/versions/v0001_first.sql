@@ -51,7 +51,7 @@ CREATE TABLE corporate.vmb_items (
     CONSTRAINT ck_vmb_items_only_folders_have_children CHECK (kind = 'folder' OR child_count = 0),
     CONSTRAINT ck_vmb_items_root_is_a_folder CHECK (parent_id IS NOT NULL OR kind = 'folder'),
     CONSTRAINT ck_vmb_items_size_not_negative CHECK (size >= 0),
-    CONSTRAINT ck_vmb_items_sha256_is_hexadecimal CHECK (length(sha256) = 64),
+    CONSTRAINT ck_vmb_items_sha256_is_hexadecimal CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     CONSTRAINT ck_vmb_items_kind_known CHECK (kind IN ('file', 'folder')),
     CONSTRAINT fk_vmb_items_corp_index FOREIGN KEY(corp_index) REFERENCES corporate.corporations (corp_index)
 );
@@ -102,7 +102,7 @@ CREATE TABLE corporate.uploads (
     CONSTRAINT ck_uploads_staged_is_measured CHECK ((staged_id IS NULL) OR (size IS NOT NULL AND sha256 IS NOT NULL)),
     CONSTRAINT ck_uploads_size_not_negative CHECK (size >= 0),
     CONSTRAINT ck_uploads_attempts_not_negative CHECK (attempts >= 0),
-    CONSTRAINT ck_uploads_sha256_is_hexadecimal CHECK (length(sha256) = 64),
+    CONSTRAINT ck_uploads_sha256_is_hexadecimal CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     CONSTRAINT fk_uploads_corp_index FOREIGN KEY(corp_index) REFERENCES corporate.corporations (corp_index)
 );
 CREATE INDEX ix_uploads_cleanup_due ON corporate.uploads (cleanup_due_at) WHERE cleanup_due_at IS NOT NULL;
@@ -152,7 +152,7 @@ BEGIN
         RAISE EXCEPTION 'there is no corporation %', coalesce(enqueue_upload.corp_index::text, 'NULL')
             USING ERRCODE = '22023', HINT = 'Add it with: haulage corp add';
     END IF;
-    IF filename IS NULL OR octet_length(filename) > 900
+    IF filename IS NULL OR filename = '' OR octet_length(filename) > 900
         OR EXISTS (SELECT FROM unnest(parts) part WHERE part IN ('', '.', '..') OR octet_length(part) > 255)
     THEN
         RAISE EXCEPTION 'filename must be a path below the corporation''s inbox, without empty, "." or ".." parts'
