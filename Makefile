@@ -37,8 +37,11 @@ check:
 	$(BIN)/mypy
 	@$(BIN)/coverage erase
 
-unit integration acceptance:
-	$(BIN)/coverage run -m pytest -q -m "not prove" tests/$@
+unit:
+	$(BIN)/coverage run -m pytest -q tests/$@
+
+integration acceptance:
+	$(BIN)/coverage run -m pytest -q -m "not prove" -n 2 --dist worksteal tests/$@
 
 prove: setup
 	$(BIN)/python -m pytest -q -s tests

@@ -161,6 +161,6 @@ def haulage(installation: Installation, tmp_path: Path) -> Iterator[Haulage]:
         yield made
     finally:
         for process in system.processes.values():
-            with suppress(ProcessLookupError):  # a stopped process hears nothing
-                os.killpg(process.pid, signal.SIGCONT)
-        system.stop()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what was stopped, and hears nothing else
+            process.wait()

@@ -157,7 +157,7 @@ def test_the_command_sends_a_folder_and_says_what_failed(haulage: Haulage, tmp_p
     assert "name_taken" in run(haulage, "status", failed, *corp).stdout
     assert "failed        1" in run(haulage, "status", *corp).stdout
     assert run(haulage, "retry", failed, *corp).returncode == 0
-    assert run(haulage, "retry", failed, *corp).returncode == 1
+    assert run(haulage, "retry", "00000000-0000-0000-0000-000000000000", *corp).returncode == 1
     assert "folder/" in run(haulage, "tree", *corp).stdout
     verified = run(haulage, "verify", *corp)
     assert (verified.returncode, "0 differences" in verified.stdout) == (0, True), verified.stderr

@@ -56,7 +56,7 @@ def test_flower_does_not_start_without_a_password(haulage: Haulage) -> None:
 
 def test_two_thousand_tasks_open_no_more_sessions_than_their_children_need(haulage: Haulage) -> None:
     tasks, recycled_after, children = 2000, 100, 2
-    haulage.start_worker("--max-tasks-per-child", str(recycled_after), "--without-gossip", "--without-mingle")
+    haulage.start_worker("--max-tasks-per-child", str(recycled_after))
     before = haulage.server_log().count("connection authorized: user=haulage_worker")
     with queue.celery.connection_for_write() as connection:
         for number in range(tasks):
