@@ -50,7 +50,9 @@ def status(upload_id: UUID | None, corp_index: int) -> None:
         return
     with session_scope() as session:
         catalogue.root_id(session, corp_index)
-        by_state = select(Upload.state, func.count()).where(Upload.corp_index == corp_index).group_by(Upload.state)
+        by_state = (
+            select(Upload.state, func.count()).where(Upload.corp_index == corp_index).group_by(Upload.state)
+        )
         counts = {state: number for state, number in session.execute(by_state)}  # noqa: C416  a Result is no mapping
         failed = session.scalars(
             select(Upload)
