@@ -73,8 +73,8 @@ def test_a_whole_worker_killed(slow: Haulage) -> None:
 
 
 def test_a_redis_that_forgets_everything(slow: Haulage) -> None:
-    uploads = slow.hand_in(30, size=2 * 64 * 1024)
-    wait_for_holder(slow, uploads[0])
+    slow.hand_in(30, size=2 * 64 * 1024)
+    wait_until(lambda: slow.states().get("stored", 0) > 0, "the work has begun")
 
     redis.Redis.from_url(slow.installation.servers.redis_url).flushall()
 
@@ -82,8 +82,8 @@ def test_a_redis_that_forgets_everything(slow: Haulage) -> None:
 
 
 def test_postgresql_restarted_under_load(slow: Haulage) -> None:
-    uploads = slow.hand_in(40, size=2 * 64 * 1024)
-    wait_for_holder(slow, uploads[0])
+    slow.hand_in(40, size=2 * 64 * 1024)
+    wait_until(lambda: slow.states().get("stored", 0) > 0, "the work has begun")
 
     local_servers.restart_postgres(slow.installation.servers)
     wait_until(lambda: slow.states().get("stored", 0) > 10, "it goes on")
