@@ -28,7 +28,7 @@ up: setup
 	@$(BIN)/python -m local.up
 
 test: setup check unit integration acceptance
-	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage combine -q 2>/dev/null; rm -f .coverage.*  # a process that was killed leaves half a file
 	$(BIN)/coverage report --fail-under=95 --include="$(CORE)"
 
 check:
