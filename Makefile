@@ -5,6 +5,10 @@ BIN = .venv/bin
 SETUP = sh local/setup.sh
 CORE = app/forksafe.py,app/database.py,app/uploads.py,app/catalogue.py,app/transfer.py,app/staging.py
 
+# DIR reaches the program through the environment: no shell ever reads it.
+export HAULAGE_DEMO_DIR = $(value DIR)
+
+.NOTPARALLEL:
 .PHONY: help setup demo up test prove lab format check unit integration acceptance clean
 
 help:
@@ -19,8 +23,6 @@ help:
 setup:
 	@$(SETUP)
 
-# DIR reaches the program through the environment: no shell ever reads it.
-demo: export HAULAGE_DEMO_DIR = $(value DIR)
 demo: setup
 	@$(BIN)/python -m local.demo
 

@@ -49,7 +49,7 @@ def close_before_the_fork(**_: object) -> None:
             "%d children in a row could not be given a pool of their own; this worker stops",
             _failed_in_a_row[0],
         )
-        state.should_terminate = os.EX_SOFTWARE
+        state.should_stop = os.EX_SOFTWARE
     forksafe.dispose_all()
 
 
@@ -58,17 +58,15 @@ def give_the_child_its_own_pool(**_: object) -> None:
     """Dispose the inherited engine without closing its connections; the next session opens a connection of this child."""
     try:
         database.renew_in_child()
-        foreign = forksafe.inherited()
+        if foreign := forksafe.inherited():
+            raise RuntimeError(f"{foreign} connection(s) of another process are still within reach")  # noqa: TRY301
     except Exception:  # whatever it is, this child must not serve tasks, and Celery would let it
-        log.exception("this child could not be given a pool of its own")
-        foreign = -1
-    if foreign:
-        end_this_child(foreign)
+        log.critical("this child could not be given a pool of its own; it ends", exc_info=True)
+        _end_this_child()
     _failed_in_a_row[0] = 0
 
 
-def end_this_child(foreign: int) -> None:
-    log.critical("child %d holds %d connection(s) of its parent; it ends", os.getpid(), foreign)
+def _end_this_child() -> None:
     _failed_in_a_row[0] = min(_failed_in_a_row[0] + 1, 255)
     time.sleep(1)  # a child that ends at once is replaced at once: hundreds of forks in seconds
     os._exit(os.EX_SOFTWARE)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from local.system import BIN
 from tests.acceptance.conftest import Haulage, wait_until
 
 UPLOADS = 24
@@ -49,3 +50,28 @@ def test_worker_process_init_alone_holds_for_idle_connections(haulage: Haulage, 
     served = haulage.served_by()
     assert all(len(processes) == 1 for processes in served.values())
     assert haulage.faults_in_logs() == []
+
+
+def test_children_that_get_no_pool_of_their_own_stop_the_worker(haulage: Haulage, tmp_path: Path) -> None:
+    run(haulage, "failing_init", tmp_path, "--max-tasks-per-child", "1")
+    haulage.wait_until_stored(UPLOADS)
+
+    (tmp_path / "fail").touch()
+
+    assert haulage.system.processes["worker"].wait(60) != 0
+    haulage.system.processes.pop("worker")
+    failed = haulage.log().count("this child could not be given a pool of its own")
+    assert 5 <= failed <= 20, "five in a row, and those that were under way: no storm of forks"
+    assert "this worker stops" in haulage.log()
+
+
+def test_a_worker_whose_first_children_get_no_pool_does_not_start(haulage: Haulage, tmp_path: Path) -> None:
+    (tmp_path / "fail").touch()
+    sample = "tests.acceptance.samples.failing_init"
+
+    haulage.system.start(
+        "worker", BIN / "celery", "-A", sample, "worker", "-c", "2", SAMPLE_DIR=str(tmp_path)
+    )
+
+    assert haulage.system.processes["worker"].wait(60) != 0
+    haulage.system.processes.pop("worker")
