@@ -61,4 +61,4 @@ format: setup
 
 clean:
 	@if test -x $(BIN)/python; then $(BIN)/python -m local clean; fi
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* build *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* .hypothesis build *.egg-info
