@@ -29,6 +29,9 @@ broker_transport_options = {
     "socket_keepalive": True,
     "health_check_interval": 5,
     "retry_on_timeout": True,
+    # Whenever a child is free its worker looks into the queues in the order of `task_queues`. In turn, as is the
+    # default, a full queue of uploads would take every other free child from the sweep.
+    "queue_order_strategy": "priority",
 }
 visibility_timeout = broker_transport_options["visibility_timeout"]  # Celery reads it in three places
 
@@ -59,7 +62,7 @@ task_publish_retry = False  # the sweep sends again
 
 task_default_queue = "uploads"
 # Each with an exchange of its own: by default all would be bound to one, and every message would go to all of them.
-task_queues = [KombuQueue(name, Exchange(name), routing_key=name) for name in ("uploads", "resume", "upkeep")]
+task_queues = [KombuQueue(name, Exchange(name), routing_key=name) for name in ("upkeep", "resume", "uploads")]
 task_create_missing_queues = False  # a misspelt queue is an error, not a new queue that nobody reads
 task_routes = {"tasks.upkeep.*": {"queue": "upkeep"}}
 imports = ["tasks.uploads", "tasks.catalogue", "tasks.upkeep"]
@@ -76,10 +79,11 @@ worker_send_task_events = True  # Flower's source
 task_send_sent_event = False
 worker_enable_remote_control = True  # Flower and `inspect` ask workers through it
 
-# Beat keeps no file: every entry is an interval, and a sweep too many harms nobody.
+# Beat keeps no file: every entry is an interval, and one too many ends at once (app/upkeep.py). They expire late, by far
+# more than two machines' clocks may differ: a worker whose clock is ahead would otherwise drop every one of them.
 beat_scheduler = "celery.beat:Scheduler"
 beat_schedule = {
-    name: {"task": f"tasks.upkeep.{name}", "schedule": seconds, "options": {"expires": seconds}}
+    name: {"task": f"tasks.upkeep.{name}", "schedule": seconds, "options": {"expires": seconds + 60}}
     for name, seconds in {
         "sweep": _settings.sweep_seconds,
         "clean_up": 5 * _settings.sweep_seconds,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app import catalogue, folders, places, transfer, uploads
+from app import catalogue, database, folders, names, places, transfer, uploads
 from app.catalogue import NewItem
 from app.database import session_scope
 from app.drives.base import Delivery, Drive
@@ -20,6 +20,7 @@ from app.errors import (
     HaulageError,
     Hopeless,
     LostClaim,
+    NameBusy,
     NameTaken,
     NotVerified,
     Postponed,
@@ -91,7 +92,7 @@ def _carry(held: Upload, means: Means, watch: Watch) -> None:
     new = _place(held, means, watch, parent_id)
     with session_scope() as session:
         _complete(session, held, new)
-    log.info("upload %s: stored as %s", held.id, new.drive_item_id)
+    log.info("upload %s: stored as %s", held.id, names.printable(new.drive_item_id))
     _release(held, means)
 
 
@@ -125,12 +126,16 @@ def _delivery(held: Upload, parent_id: str, name: str) -> Delivery:
 
 def _place(held: Upload, means: Means, watch: Watch, parent_id: str) -> NewItem:
     """Make the file visible in the drive under the first name it may have; return the item to record."""
-    number = 0
+    number = places.first_number(held)
     while True:
         place = places.take(held, parent_id, number)
         if place.existing is not None:
             there = place.existing
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
+        if (
+            held.drive_session is None
+        ):  # our bytes were there when we looked, and somebody has replaced them since
+            raise NameBusy("the file that was there has just been replaced", uploads.RIVAL_DELAY)
         try:
             return _finish(held, means, watch, _delivery(held, parent_id, place.name))
         except NameTaken:  # by something that the catalogue does not know
@@ -207,6 +212,12 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
         log.info("upload %s: later: %s: %s", held.id, code, message)
         uploads.give_back(session, held, code, message, error.delay)
         return Outcome.LATER if error.delay else Outcome.GOES_ON
+    if database.is_passing(error):
+        log.warning("upload %s: PostgreSQL: %s", held.id, error)
+        uploads.give_back(
+            session, held, "database_busy", "PostgreSQL was away, or busy with others", uploads.RIVAL_DELAY
+        )
+        return Outcome.LATER
     if not isinstance(error, Exception):
         uploads.give_back(session, held, ShuttingDown.code, "the worker was told to end", timedelta(0))
         return Outcome.GOES_ON
@@ -217,7 +228,7 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
     if isinstance(error, Cancelled):
         uploads.end_cancelled(session, held)
     elif isinstance(error, Hopeless | Refused):
-        log.error("upload %s: failed: %s: %s", held.id, code, message)
+        log.warning("upload %s: failed: %s: %s", held.id, code, message)
         uploads.fail(session, held, code, message)
     else:
         log.error("upload %s: failed in all its attempts: %s", held.id, message, exc_info=error)

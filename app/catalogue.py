@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app import names
 from app.errors import CorporationUnknown, NameTaken, NotFound, NotPossible
@@ -65,6 +65,22 @@ def item(session: Session, corp_index: int, drive_item_id: str) -> Item:
     if found is None:
         raise NotFound(f"corporation {corp_index} has no item with that id")
     return found
+
+
+def has(session: Session, corp_index: int, drive_item_id: str) -> bool:
+    which = (Item.corp_index == corp_index, Item.drive_item_id == drive_item_id)
+    return session.scalar(select(Item.id).where(*which)) is not None
+
+
+def counts(session: Session, folder: Item) -> tuple[int, int]:
+    """Return a folder's child_count and the number of its children, both at one moment."""
+    children = aliased(Item)
+    number = select(func.count()).where(
+        children.corp_index == folder.corp_index, children.parent_id == folder.drive_item_id
+    )
+    both = select(Item.child_count, number.scalar_subquery()).where(Item.id == folder.id)
+    noted, counted = session.execute(both).one()
+    return noted, counted
 
 
 def folder(session: Session, corp_index: int, drive_item_id: str) -> Item:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 DRIVER = "postgresql+psycopg2"
 OLDEST_SERVER = 140000
+IN_THE_WAY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock_timeout
 QUERY_CANCELED = "57014"  # by statement_timeout: the server is there, the statement was too slow
 
 # How long PostgreSQL lets this application's sessions do what they should not, in milliseconds.
@@ -231,6 +232,12 @@ def is_out_of_reach(error: BaseException) -> bool:
     if code is None:  # psycopg2 knows no code where no server answered
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
     return code[:2] in {"08", "53", "57"} and code != QUERY_CANCELED
+
+
+def is_passing(error: BaseException) -> bool:
+    """True if the same transaction may well succeed a moment later: out of reach, or in the way of others."""
+    code = getattr(error.orig, "pgcode", None) if isinstance(error, DBAPIError) else None
+    return is_out_of_reach(error) or code in IN_THE_WAY
 
 
 def short_lived_engine(url: str) -> Engine:

@@ -46,10 +46,14 @@ def _candidates(held: Upload, name: str) -> Iterator[str]:
 def _make_one(drive: Drive, corp_index: int, parent_id: str, name: str) -> str:
     made = drive.make_folder(parent_id, name)
     new = NewItem(made.id, parent_id, name, Kind.FOLDER, drive_info=made.info)
-    with session_scope() as session:
-        folder, is_new = catalogue.record(session, corp_index, new)
-        if is_new:
-            catalogue.count_in(session, corp_index, parent_id)
+    try:
+        with session_scope() as session:
+            folder, is_new = catalogue.record(session, corp_index, new)
+            if is_new:
+                catalogue.count_in(session, corp_index, parent_id)
+    except NameTaken:
+        drive.remove_empty_folder(made.id)
+        raise
     if folder.drive_item_id != made.id:  # a rival made the same folder in another spelling, and was first
         drive.remove_empty_folder(made.id)
     return folder.drive_item_id

@@ -18,7 +18,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     func,
-    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -159,7 +158,7 @@ class Upload(Base):
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     woken_at: Mapped[datetime | None]
-    deadline_at: Mapped[datetime] = mapped_column(server_default=text("now() + interval '24 hours'"))
+    deadline_at: Mapped[datetime | None]  # set by the first claim: it bounds what is tried, not what waits
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default="false")
 
     # How far it has come.
@@ -189,6 +188,13 @@ class Upload(Base):
             postgresql_where="reserved_key IS NOT NULL",
         ),
         Index("ix_uploads_due", "due_at", postgresql_where="state IN ('queued', 'transferring')"),
+        Index("ix_uploads_lease", "due_at", postgresql_where="state = 'transferring'"),
+        Index("ix_uploads_deadline", "deadline_at", postgresql_where="state = 'queued'"),
+        Index("ix_uploads_cancel", "id", postgresql_where="cancel_requested AND state = 'queued'"),
+        Index("ix_uploads_failed", "corp_index", "finished_at", postgresql_where="state = 'failed'"),
+        Index(
+            "ix_uploads_kept", "finished_at", postgresql_where="state = 'failed' AND staged_id IS NOT NULL"
+        ),
         Index("ix_uploads_cleanup_due", "cleanup_due_at", postgresql_where="cleanup_due_at IS NOT NULL"),
         Index("ix_uploads_staged_id", "staged_id", postgresql_where="staged_id IS NOT NULL"),
         ForeignKeyConstraint(
@@ -251,6 +257,15 @@ class ApiToken(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class UpkeepRun(Base):
+    """When each of the tasks that time sets off ran last."""
+
+    __tablename__ = "upkeep_runs"
+
+    task: Mapped[str] = mapped_column(primary_key=True)
+    ran_at: Mapped[datetime]
 
 
 class StagingIdentity(Base):

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnExpressionArgument, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import uploads
@@ -18,49 +18,39 @@ CLEANUP_LEASE = timedelta(minutes=10)
 
 
 def take_back_lost(session: Session, max_attempts: int, limit: int = 1000) -> Sequence[Upload]:
-    """Take uploads from attempts that died without a word; return those that failed with it, worn out."""
+    """Take uploads from attempts that died without a word; return those that ended with it."""
     lost = session.scalars(
-        _locked(Upload.state == State.TRANSFERRING, Upload.due_at < func.now()).limit(limit)
+        _free(Upload.state == State.TRANSFERRING, Upload.due_at < func.now()).limit(limit)
     ).all()
     for upload in lost:
         uploads.note(session, upload, "worker_lost")
-        upload.token = None  # after the note, which flushes: a transferring upload has its token
         if upload.cancel_requested:
-            _end(session, upload, State.CANCELLED, "cancelled", "cancelled on request")
+            uploads.end(session, upload, State.CANCELLED, *uploads.CANCELLED)
         elif upload.attempts >= max_attempts:
-            _end(
-                session,
-                upload,
-                State.FAILED,
-                "worn_out",
-                f"{upload.attempts} attempts, the last worker was lost",
-            )
+            message = f"{upload.attempts} attempts, the last worker was lost"
+            uploads.end(session, upload, State.FAILED, "worn_out", message)
         else:
-            upload.state, upload.woken_at = State.QUEUED, None
+            upload.state, upload.token, upload.woken_at = State.QUEUED, None, None
             upload.reason, upload.message = "worker_lost", "the worker ended without a word"
-    return [upload for upload in lost if upload.state == State.FAILED]
+    return [upload for upload in lost if upload.state != State.QUEUED]
 
 
 def give_up(session: Session, limit: int = 1000) -> Sequence[Upload]:
-    """End the uploads that are queued beyond their deadline, or that nobody will take; return those that failed.
-
-    Nobody takes an upload that was to be cancelled while it was transferred, and whose attempt ended otherwise.
-    """
-    over = or_(Upload.deadline_at < func.now(), Upload.cancel_requested)
-    late = session.scalars(_locked(Upload.state == State.QUEUED, over).limit(limit)).all()
+    """End the uploads that are queued beyond their deadline, or that nobody will take; return them."""
+    late = session.scalars(
+        _free(Upload.state == State.QUEUED, Upload.deadline_at < func.now()).limit(limit)
+    ).all()
     for upload in late:
-        if upload.cancel_requested:
-            _end(session, upload, State.CANCELLED, "cancelled", "cancelled on request")
-            continue
         last = f"; the last reason to wait: {upload.message}" if upload.message else ""
-        _end(session, upload, State.FAILED, "deadline_exceeded", f"not stored within its deadline{last}")
-    return [upload for upload in late if upload.state == State.FAILED]
-
-
-def _end(session: Session, upload: Upload, state: State, reason: str, message: str) -> None:
-    upload.state, upload.reason, upload.message = state, reason, message
-    upload.finished_at = upload.cleanup_due_at = func.now()
-    uploads.note(session, upload, state, {"reason": reason, "message": message})
+        message = f"not stored within its deadline{last}"
+        uploads.end(session, upload, State.FAILED, "deadline_exceeded", message)
+    # Asked for while an attempt held it, which then ended in another way: nobody claims it any more.
+    unwanted = session.scalars(
+        _free(Upload.state == State.QUEUED, Upload.cancel_requested).limit(limit)
+    ).all()
+    for upload in unwanted:
+        uploads.end(session, upload, State.CANCELLED, *uploads.CANCELLED)
+    return [*late, *unwanted]
 
 
 def pick(session: Session, waiting: int, window: int) -> Sequence[Upload]:
@@ -71,7 +61,7 @@ def pick(session: Session, waiting: int, window: int) -> Sequence[Upload]:
     overdue_wake_up = Upload.woken_at < func.now() - WAKE_ANYWAY
     if waiting == 0:
         overdue_wake_up = Upload.woken_at < func.now() - WAKE_AGAIN
-    due = _locked(
+    due = _free(
         Upload.state.in_(UNFINISHED),
         Upload.due_at <= func.now(),
         or_(Upload.woken_at.is_(None), overdue_wake_up),
@@ -97,7 +87,8 @@ def _mark(session: Session, upload_ids: Sequence[UUID], woken_at: Any) -> None:
     )
 
 
-def _locked(*which: ColumnElement[bool]) -> Select[Upload]:
+def _free(*which: ColumnExpressionArgument[bool]) -> Select[Upload]:
+    """Lock rows for this transaction, passing over those that somebody else is at."""
     return select(Upload).where(*which).with_for_update(key_share=True, skip_locked=True)
 
 
@@ -106,7 +97,7 @@ def _locked(*which: ColumnElement[bool]) -> Select[Upload]:
 
 def claim_cleanups(session: Session, limit: int) -> Sequence[Upload]:
     """Take finished uploads whose traces in drive and staging are due to go, for ten minutes."""
-    due = session.scalars(_locked(Upload.cleanup_due_at < func.now()).limit(limit)).all()
+    due = session.scalars(_free(Upload.cleanup_due_at < func.now()).limit(limit)).all()
     for upload in due:
         upload.token, upload.cleanup_due_at = uuid4(), func.now() + CLEANUP_LEASE
     session.flush()
@@ -132,10 +123,19 @@ def cleaned(session: Session, done: Sequence[Upload]) -> None:
         )
 
 
+def put_off_cleanups(session: Session, undone: Sequence[Upload]) -> None:
+    """Let go of clean-ups that did not work; they come again when their ten minutes are over."""
+    for upload in undone:
+        ours = (Upload.id == upload.id, Upload.token == upload.token, Upload.state == upload.state)
+        session.execute(
+            update(Upload).where(*ours).values(token=None).execution_options(synchronize_session=False)
+        )
+
+
 def forget_staged(session: Session, kept_for: timedelta, limit: int = 1000) -> Sequence[UUID]:
     """Let go of the bytes of uploads that failed longer ago than `kept_for`; return their ids in staging."""
     old = session.scalars(
-        _locked(
+        _free(
             Upload.state == State.FAILED,
             Upload.staged_id.is_not(None),
             Upload.cleanup_due_at.is_(None),

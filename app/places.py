@@ -27,6 +27,14 @@ def look(held: Upload, parent_id: str) -> Place:
         return _find(session, held, parent_id, 0, reserve=False)
 
 
+def first_number(held: Upload) -> int:
+    """Return the number under which an earlier attempt may have placed the file already; 0 without one."""
+    if held.on_conflict != OnConflict.RENAME or held.reserved_name is None:
+        return 0
+    tried = (names.numbered(held.name, number) for number in range(MAX_NUMBERED + 1))
+    return next((number for number, name in enumerate(tried) if name == held.reserved_name), 0)
+
+
 def take(held: Upload, parent_id: str, first_number: int) -> Place:
     """Reserve a place for this upload alone, from `first_number` on; raises NameTaken, or NameBusy for a rival."""
     with session_scope() as session:
@@ -46,7 +54,9 @@ def _find(session: Session, held: Upload, parent_id: str, first: int, *, reserve
             if reserve:
                 uploads.reserve(session, held, parent_id, existing.name)
             return Place(existing.name, number)  # its own spelling, since it keeps its id
-    raise NameTaken(f"{names.printable(held.name)} is there already, with other content")
+    assert existing is not None  # noqa: S101  the loop would have ended there
+    what = "a folder" if existing.kind == Kind.FOLDER else "a file with other content"
+    raise NameTaken(f"{names.printable(existing.name)} is there already, {what}")
 
 
 def _has_our_bytes(existing: Item, held: Upload) -> bool:

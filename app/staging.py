@@ -68,9 +68,6 @@ class Draft:
         with _trouble_by_name():
             self._file.flush()
             os.fsync(self._file.fileno())
-            if not final.parent.exists():
-                final.parent.mkdir(exist_ok=True)
-                flush_folder(final.parent.parent)
             self._path.rename(final)
             flush_folder(final.parent)
         return Staged(self._id, self._size, self._sha256.hexdigest())
@@ -116,8 +113,10 @@ class Staging:
 
     def prepare(self) -> UUID:
         """Make an empty directory a staging; return its identity, which stays the same ever after."""
-        for folder in (self.root, self.root / "drafts", self.root / "kept"):
+        kept = self.root / "kept"
+        for folder in (self.root / "drafts", *(kept / f"{number:02x}" for number in range(256))):
             folder.mkdir(parents=True, exist_ok=True)
+        flush_folder(kept)
         return self.identity() or self._new_identity()
 
     def _new_identity(self) -> UUID:
@@ -163,6 +162,8 @@ class Staging:
         try:
             return self.path(staged_id).open("rb")
         except FileNotFoundError as error:
+            if self.identity() is None:
+                raise StagingUnavailable("staging is not mounted on the worker's machine", _WAIT) from error
             log.error("staged bytes %s are not in %s: is the right staging mounted?", staged_id, self.root)  # noqa: TRY400
             raise SourceMissing(
                 "the staged bytes are not there: is staging mounted on the worker's machine?"

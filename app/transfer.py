@@ -29,10 +29,10 @@ def send(
 
     `session` is what an earlier attempt saved, None for the first. `source` opens the staged bytes.
     """
-    if session is None:
-        session = drive.begin(delivery)
+    offset = None if session is None else drive.held(session)
+    if session is None or offset is None:
+        session, offset = drive.begin(delivery), 0
         watch.checkpoint(session, 0)
-    offset = drive.held(session)
     with source() as file:
         file.seek(offset)
         return _pump(drive, session, file, offset, watch)

@@ -8,18 +8,20 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import names
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
-from app.models import FINISHED, UNFINISHED, Json, OnConflict, State, Upload, UploadEvent
+from app.models import FINISHED, UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent
 from app.staging import Staged
 
+DEADLINE = timedelta(hours=24)  # from the first claim; bounds what takes its attempt back
 MAX_RETRY_DELAY = timedelta(minutes=5)
 RIVAL_DELAY = timedelta(seconds=1)
+CANCELLED = ("cancelled", "cancelled on request")
 NO_RESERVATION: dict[str, Any] = {"reserved_parent_id": None, "reserved_name": None, "reserved_key": None}
 
 
@@ -87,6 +89,12 @@ def get(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     return found
 
 
+def is_placing(session: Session, folder: Item, name: str) -> bool:
+    """True if an upload is just taking this name in a folder, or is to be cleaned out of it."""
+    which = (Upload.corp_index == folder.corp_index, Upload.reserved_parent_id == folder.drive_item_id)
+    return session.scalar(select(Upload.id).where(*which, Upload.reserved_key == names.key(name))) is not None
+
+
 def note(session: Session, upload: Upload, kind: str, detail: Any = None) -> None:
     """Write an event. `kind` says what happened: a state's name, or a word beside the states such as `worker_lost`."""
     session.execute(
@@ -110,7 +118,7 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
         Upload.state.in_(UNFINISHED),
         Upload.due_at <= func.now(),
         Upload.attempts < max_attempts,
-        Upload.deadline_at > func.now(),
+        or_(Upload.deadline_at.is_(None), Upload.deadline_at > func.now()),
         Upload.cancel_requested.is_(False),
     )
     found = session.scalar(select(Upload).where(*free).with_for_update(key_share=True, skip_locked=True))
@@ -120,6 +128,7 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
         note(session, found, "worker_lost")
     found.state, found.token, found.attempts = State.TRANSFERRING, uuid4(), found.attempts + 1
     found.due_at = func.now() + lease
+    found.deadline_at = func.coalesce(Upload.deadline_at, func.now() + DEADLINE)
     found.woken_at = None  # if this attempt dies, its upload counts as never woken
     session.flush()
     note(session, found, "transferring", _who())
@@ -215,8 +224,15 @@ def fail(session: Session, held: Upload, reason: str, message: str) -> None:
 
 def end_cancelled(session: Session, held: Upload) -> None:
     """Honour the request to cancel an upload that this attempt holds."""
-    _write(session, held, **_ended(State.CANCELLED, "cancelled", "cancelled on request"))
+    _write(session, held, **_ended(State.CANCELLED, *CANCELLED))
     note(session, held, State.CANCELLED)
+
+
+def end(session: Session, upload: Upload, state: State, reason: str, message: str) -> None:
+    """End an upload that no attempt holds, and whose row the caller has locked."""
+    for column, value in _ended(state, reason, message).items():
+        setattr(upload, column, value)
+    note(session, upload, state, {"reason": reason, "message": message})
 
 
 def _ended(state: State, reason: str, message: str) -> dict[str, Any]:
@@ -237,7 +253,8 @@ def give_back(session: Session, held: Upload, reason: str, message: str, delay: 
     _write(
         session, held, **_queued_again(delay), attempts=Upload.attempts - 1, reason=reason, message=message
     )
-    note(session, held, "given_back", {"reason": reason, "message": message})
+    if reason != held.reason:  # one that waits for long would fill the record with it
+        note(session, held, "given_back", {"reason": reason, "message": message})
 
 
 def _queued_again(delay: timedelta) -> dict[str, Any]:
@@ -258,9 +275,7 @@ def cancel(session: Session, corp_index: int, upload_id: UUID) -> Upload:
         found.cancel_requested = True
         note(session, found, "cancel_requested")
     else:
-        for column, value in _ended(State.CANCELLED, "cancelled", "cancelled on request").items():
-            setattr(found, column, value)
-        note(session, found, State.CANCELLED)
+        end(session, found, State.CANCELLED, *CANCELLED)
     return found
 
 
@@ -274,10 +289,9 @@ def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     if found.staged_id is None and found.inbox_path is None:
         raise NotPossible("the upload's bytes are gone; send the file again")
     found.state, found.attempts, found.finished_at, found.cleanup_due_at = State.QUEUED, 0, None, None
-    found.reason = found.message = found.woken_at = None
+    found.reason = found.message = found.woken_at = found.deadline_at = None
     found.cancel_requested = False
     found.due_at = func.now()
-    found.deadline_at = func.now() + timedelta(hours=24)
     note(session, found, "retried")
     return found
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app import catalogue, names
+from app import catalogue, names, uploads
 from app.database import session_scope
 from app.drives.base import Drive
 from app.models import Item, Kind
@@ -23,18 +23,24 @@ class Findings:
 
 
 def corporation(drive: Drive, corp_index: int) -> Findings:
-    """Read every file of a corporation in the drive, count every folder's children; return what was found."""
+    """Read every file of a corporation in the drive, count every folder's children; return what was found.
+
+    Uploads may be under way meanwhile: what looks like a difference is looked at again before it is called one.
+    """
     findings = Findings()
+    folders: list[Item] = []
     counted: Counter[str | None] = Counter()
-    known: dict[str, Item] = {}
+    known: set[str] = set()
     for item in _items(corp_index):
         counted[item.parent_id] += 1
-        known[item.drive_item_id] = item
+        known.add(item.drive_item_id)
         if item.kind == Kind.FILE:
             _check_file(drive, item, findings)
-    for item in known.values():
-        if item.kind == Kind.FOLDER:
-            _check_folder(drive, item, counted[item.drive_item_id], known, findings)
+        else:
+            folders.append(item)
+    for folder in folders:
+        _check_count(folder, counted[folder.drive_item_id], findings)
+        _check_folder(drive, folder, known, findings)
     return findings
 
 
@@ -67,19 +73,27 @@ def _check_file(drive: Drive, item: Item, findings: Findings) -> None:
         findings.problems.append(f"{shown}: the drive holds other bytes than were received")
 
 
-def _check_folder(
-    drive: Drive, item: Item, children: int, known: dict[str, Item], findings: Findings
-) -> None:
+def _check_count(folder: Item, counted: int, findings: Findings) -> None:
     findings.folders += 1
-    shown = names.printable(item.drive_item_id)
-    if item.child_count != children:
-        findings.problems.append(f"{shown}: child_count is {item.child_count}, it has {children} children")
+    if folder.child_count == counted:
+        return
+    with session_scope() as session:
+        noted, counted = catalogue.counts(session, folder)
+    if noted != counted:
+        shown = names.printable(folder.drive_item_id)
+        findings.problems.append(f"{shown}: child_count is {noted}, it has {counted} children")
+
+
+def _check_folder(drive: Drive, folder: Item, known: set[str], findings: Findings) -> None:
     try:
-        there = {child.id for child in drive.children(item.drive_item_id)}
+        there = {child.id: child for child in drive.children(folder.drive_item_id)}
     except OSError as error:
+        shown = names.printable(folder.drive_item_id)
         findings.problems.append(f"{shown}: recorded, but not a folder in the drive: {error.strerror}")
         return
-    findings.problems.extend(
-        f"{names.printable(one)}: in the drive, but not in the catalogue"
-        for one in sorted(there - known.keys())
-    )
+    for child_id in sorted(there.keys() - known):
+        with session_scope() as session:
+            is_new = catalogue.has(session, folder.corp_index, child_id)
+            is_coming = uploads.is_placing(session, folder, there[child_id].name)
+        if not is_new and not is_coming:
+            findings.problems.append(f"{names.printable(child_id)}: in the drive, but not in the catalogue")

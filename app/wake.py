@@ -17,33 +17,51 @@ def new_uploads(upload_ids: Sequence[UUID], window: int) -> None:
 
     Never fails: they are safe already, and what is not woken here is woken by the sweep.
     """
-    if not upload_ids:
-        return
     try:
-        woken = upload_ids[: max(window - queue.waiting(), 0)]
-        queue.wake(woken)
+        room = max(window - queue.waiting(), 0) if upload_ids else 0
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
         return
-    _mark(woken)
+    _wake(upload_ids[:room], queue.Queue.UPLOADS)
 
 
-def _mark(upload_ids: Sequence[UUID]) -> None:
-    """Note that these were woken. If it cannot be noted they are woken twice, which harms nobody."""
+def going_on(upload_id: UUID) -> None:
+    """Wake a transfer for its next slice. Never fails."""
+    _wake([upload_id], queue.Queue.RESUME)
+
+
+def _wake(upload_ids: Sequence[UUID], to: queue.Queue) -> None:
+    if not upload_ids:
+        return
     try:
+        # Before it is sent: a worker that is quick would find the row locked by the note, and pass over it.
         with session_scope() as session:
             overdue.mark_woken(session, upload_ids)
+        queue.wake(upload_ids, to)
+    except queue.UNREACHABLE as error:
+        log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
+        _take_back(upload_ids)
     except SQLAlchemyError as error:
-        log.warning("it could not be noted that %d upload(s) were woken: %s", len(upload_ids), error)
+        log.warning(
+            "PostgreSQL is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids)
+        )
 
 
-def due_uploads(window: int) -> int:
-    """Wake what is due and has not been woken, a bounded number at a time; return how many. Never fails for Redis."""
+def _take_back(upload_ids: Sequence[UUID]) -> None:
     try:
-        waiting = queue.waiting()
+        with session_scope() as session:
+            overdue.mark_not_woken(session, upload_ids)
+    except SQLAlchemyError as error:  # then they wait for ten minutes, or for an empty queue
+        log.warning("it could not be noted that %d upload(s) were not woken: %s", len(upload_ids), error)
+
+
+def due_uploads(window: int) -> None:
+    """Wake what is due and has not been woken, a bounded number at a time. Never fails for Redis."""
+    try:
+        waiting = queue.waiting() + queue.waiting(queue.Queue.RESUME)
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); nothing was woken", error)
-        return 0
+        return
     with session_scope() as session:
         chosen = overdue.pick(session, waiting, window)
     try:
@@ -51,16 +69,4 @@ def due_uploads(window: int) -> int:
         queue.wake(one.id for one in chosen if one.drive_session is None)
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the next sweep wakes %d upload(s) again", error, len(chosen))
-        with session_scope() as session:
-            overdue.mark_not_woken(session, [one.id for one in chosen])
-    return len(chosen)
-
-
-def going_on(upload_id: UUID) -> None:
-    """Wake a transfer for its next slice. Never fails for Redis."""
-    try:
-        queue.wake([upload_id], queue.Queue.RESUME)
-    except queue.UNREACHABLE as error:
-        log.warning("upload %s: Redis is out of reach (%s); the sweep will wake it", upload_id, error)
-        return
-    _mark([upload_id])
+        _take_back([one.id for one in chosen])

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return perform(chosen)
-    except (NoServer, NoAccount, NotStarted) as problem:
+    except (NoServer, NoAccount, NotStarted, home.Occupied) as problem:
         print(problem, file=sys.stderr)
         return 1
 
@@ -75,7 +75,8 @@ def perform(chosen: argparse.Namespace) -> int:
             servers.stop()
             return 0
         case "clean":
-            servers.stop()
+            with home.only_one(home.default_home()):
+                servers.stop()
             home.remove(home.default_home())
             return 0
         case _:

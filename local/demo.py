@@ -22,10 +22,12 @@ from local.verdict import Verdict
 
 CORP = 7
 STALLED_SECONDS = 120
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in ENDINGS:
+        signal.signal(ending, _leave)
     folder = os.environ.get("HAULAGE_DEMO_DIR")  # what to send; this checkout's files if not given
     try:
         files, left_out = _gather(Path(folder) if folder else None)
@@ -36,6 +38,12 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _leave(*_: object) -> None:
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+    raise KeyboardInterrupt
 
 
 def _gather(folder: Path | None) -> tuple[list[Found], list[LeftOut]]:
@@ -91,6 +99,7 @@ def _run(haulage: System, running: Servers, files: list[Found]) -> Verdict:
     haulage.start_worker(children=2)
     haulage.start_beat()
     shares = doors.share_out(files)
+    stamped = {file: verdict.stamp(file.path) for file in files}
     print("; ".join(f"{len(share)} by {door}" for door, share in shares.items()), flush=True)
     meter = Meter(running, len(files))
     doors.by_celery(haulage, CORP, shares["celery"], meter.sent)
@@ -99,7 +108,7 @@ def _run(haulage: System, running: Servers, files: list[Found]) -> Verdict:
     doors.by_command(haulage, CORP, shares["command"], meter.sent)
     meter.wait_until_decided(haulage)
     os.environ.update(haulage.environment)  # from here on this process looks for itself
-    return verdict.judge(files, running.owner_url, haulage.data / "drive", CORP, meter.tls)
+    return verdict.judge(stamped, running.owner_url, haulage.data / "drive", CORP, meter.tls)
 
 
 class Meter:
@@ -159,6 +168,8 @@ def _print_verdict(judged: Verdict, seconds: float) -> None:
     for process, sessions in sorted(judged.sessions.items()):
         for session, tls in sorted(sessions.items()):
             print(f"  served by process {process.split('@')[0]:>7}      PostgreSQL session {session}, {tls}")
+    for line in judged.changed[:20]:
+        print(f"  changed meanwhile, not compared: {line}")
     for line in judged.wrong[:20]:
         print(f"  WRONG: {line}")
     if len(judged.wrong) > 20:

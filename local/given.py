@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 
 from local.process import NotStarted
 
+OURS = "HAULAGE_UP"  # set in a shell whose DATABASE_URL and REDIS_URL came from `make up`
 NOT_OURS = 0  # the pid of a server that we did not start
 
 
@@ -21,7 +22,7 @@ def urls() -> tuple[str, str] | None:
     Raises NotStarted if only one of the two is given.
     """
     database, redis = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
-    if not database and not redis:
+    if (not database and not redis) or os.environ.get(OURS):
         return None
     if not database or not redis:
         raise NotStarted(

@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+
+class Occupied(RuntimeError):
+    """Somebody else works in this home."""
+
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -56,6 +61,18 @@ def locked(home: Path) -> Iterator[None]:
     """One launcher at a time in this home; the others wait here."""
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Refuse, with Occupied, where somebody else holds this home for as long as it runs."""
+    make(home)
+    with (home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Occupied(f"`make up` is running already, with its data in {home}") from None
         yield
 
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.home import PROJECT
+from local import given
+from local.home import PROJECT, write_private
 from local.servers import Servers
 
 BIN = Path(sys.executable).parent
@@ -132,6 +134,8 @@ def installed(servers: Servers, data: Path, logs: Path | None = None, **extra: s
         (data / folder).mkdir(parents=True, exist_ok=True)
     if logs is not None:
         logs.mkdir(exist_ok=True)
+        for old in logs.glob("*.log"):
+            old.unlink()
     system = System(data, environment(servers, data) | extra, logs)
     system.run("migrate")
     try:
@@ -152,6 +156,19 @@ def environment(servers: Servers, data: Path) -> dict[str, str]:
         "DRIVE_DIR": str(data / "drive"),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def write_environment(haulage: System, home: Path) -> Path:
+    """Write the environment for a shell to read, as the web role has it; return the file, its owner's alone."""
+    names = ("OWNER_DATABASE_URL", "REDIS_URL", "STAGING_DIR", "INBOX_DIR", "DRIVE_DIR")
+    chosen = {name: haulage.environment[name] for name in names}
+    chosen["DATABASE_URL"] = haulage.environment["WEB_DATABASE_URL"]
+    chosen["WORKER_DATABASE_URL"] = haulage.environment["DATABASE_URL"]
+    chosen[given.OURS] = "1"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in chosen.items()]
+    path = home / "environment"
+    write_private(path, "\n".join([*lines, f"export PATH={shlex.quote(str(BIN))}:$PATH", ""]))
+    return path
 
 
 def free_port() -> int:

@@ -7,38 +7,46 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from local import home as homes
 from local import servers, system
 from local.account import NoAccount
 from local.discovery import NoServer
-from local.home import default_home, write_private
+from local.home import Occupied, default_home, write_private
 from local.process import NotStarted
 from local.system import NotUp, System
 
 CORPORATION = "1"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ending in ENDINGS:
         signal.signal(ending, _leave)
     home = default_home()
+    try:
+        with homes.only_one(home):
+            return _run(home)
+    except KeyboardInterrupt:
+        print("\nStopped. The data stays for the next time; `make clean` removes it.")
+        return 0
+    except (NoServer, NoAccount, NotStarted, NotUp, Occupied) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+def _run(home: Path) -> int:
     try:
         running = servers.start(home)
         with system.installed(running, home / "data", logs=home / "logs") as haulage:
             _start(haulage, home)
             _stay(haulage)
-    except KeyboardInterrupt:
-        print("\nStopped. The data stays for the next time; `make clean` removes it.")
-        return 0
-    except (NoServer, NoAccount, NotStarted, NotUp) as problem:
-        print(problem, file=sys.stderr)
-        return 1
     finally:
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave servers behind
         servers.stop(home)
 
 
 def _leave(*_: object) -> None:
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
     raise KeyboardInterrupt
 
 
@@ -46,21 +54,22 @@ def _start(haulage: System, home: Path) -> None:
     token = _token(haulage, home)
     haulage.start_worker()
     haulage.start_beat()
-    web = haulage.start_web(int(os.environ.get("PORT") or system.free_port()))
+    web = haulage.start_web(_port("PORT"))
     password = system.new_password()
-    flower = haulage.start_flower(
-        int(os.environ.get("FLOWER_PORT") or system.free_port()), f"haulage:{password}"
-    )
+    flower = haulage.start_flower(_port("FLOWER_PORT"), f"haulage:{password}")
     print(
         f"""
 Haulage is up. Ctrl-C stops it; its data stays.
 
-  web       {web}          (interface: {web}/docs)
+  web       {web}          (described at {web}/openapi.json)
   Flower    {flower}          user haulage, password {password}
   token     {token}
   inbox     {haulage.data / "inbox" / CORPORATION}
   drive     {haulage.data / "drive" / CORPORATION}
   logs      {haulage.logs}
+
+In another terminal: `. {system.write_environment(haulage, home)}`, then `haulage tree --corp {CORPORATION}`, or
+a second worker: `DATABASE_URL=$WORKER_DATABASE_URL celery -A tasks.worker worker -l info -n second@%h`.
 
 Try:
 
@@ -69,6 +78,13 @@ Try:
 """,
         flush=True,
     )
+
+
+def _port(variable: str) -> int:
+    wanted = os.environ.get(variable) or str(system.free_port())
+    if not wanted.isascii() or not wanted.isdigit():
+        raise NotUp(f"{variable} is {wanted!r}; it must be a port's number")
+    return int(wanted)
 
 
 def _token(haulage: System, home: Path) -> str:

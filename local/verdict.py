@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class Verdict:
     sessions: dict[str, dict[int, str]] = field(
         default_factory=dict
     )  # process -> PostgreSQL session -> TLS version
+    changed: list[str] = field(default_factory=list)  # sources that somebody wrote to while the system ran
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -29,8 +30,25 @@ class Verdict:
         return not self.wrong
 
 
-def judge(files: Sequence[Found], owner_url: str, drive_dir: Path, corp: int, tls: dict[int, str]) -> Verdict:
-    """Compare every source with the drive's file that its upload became; `tls` was seen while the system ran."""
+Stamp = tuple[int, int] | None
+
+
+def stamp(path: Path) -> Stamp:
+    """Return what tells that a file has changed: its size and time; None for one that is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def judge(
+    files: Mapping[Found, Stamp], owner_url: str, drive_dir: Path, corp: int, tls: dict[int, str]
+) -> Verdict:
+    """Compare every source with the drive's file that its upload became.
+
+    Each file comes with the stamp that it had before it was sent; `tls` was seen while the system ran.
+    """
     verdict = Verdict(len(files))
     stored = _ask(
         owner_url,
@@ -40,8 +58,12 @@ def judge(files: Sequence[Found], owner_url: str, drive_dir: Path, corp: int, tl
     by_place = {(*folder, name): (state, item, why) for folder, name, state, item, why in stored}
     if len(stored) != len(files):
         verdict.wrong.append(f"{len(files)} files were sent, {len(stored)} uploads are known")
-    for file in files:
-        _judge_one(file, by_place.get((*file.folder, file.name)), drive_dir, verdict)
+    for file, before in files.items():
+        if stamp(file.path) != before:
+            verdict.changed.append(names.printable(str(file.path)))
+            verdict.stored += 1
+        else:
+            _judge_one(file, by_place.get((*file.folder, file.name)), drive_dir, verdict)
     verdict.items = verify.corporation(FilesystemDrive(drive_dir), corp)
     verdict.wrong += verdict.items.problems
     _judge_sessions(owner_url, tls, verdict)

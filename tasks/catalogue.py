@@ -1,15 +1,18 @@
 """Database tasks: what other applications may ask of the catalogue."""
 
 import re
+from functools import partial
 
 from app import catalogue, names, queue
 from app.catalogue import NewItem
 from app.database import session_scope
-from app.errors import BadRequest
+from app.errors import BadRequest, HaulageError
 from app.models import Kind
+from tasks.means import means
+from tasks.patience import patiently
 
 
-@queue.celery.task(name=queue.RECORD_ITEM)
+@queue.celery.task(name=queue.RECORD_ITEM, throws=(HaulageError,))
 def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
     corp_index: int,
     onedrive_item_id: str,
@@ -31,22 +34,33 @@ def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
         raise BadRequest(
             "kind is file or folder, size not negative, sha256 64 hexadecimal digits in lower case"
         )
+    if not means().drive.owns(corp_index, onedrive_item_id):
+        raise BadRequest(f"this cannot be the drive's id of an item of corporation {corp_index}")
     new = NewItem(onedrive_item_id, parent_id, names.check(name), Kind(kind), size, sha256)
+    patiently(lambda: _record(corp_index, new))
+
+
+def _record(corp_index: int, new: NewItem) -> None:
     with session_scope() as session:
-        catalogue.folder(session, corp_index, parent_id)
+        catalogue.folder(session, corp_index, new.parent_id)
         _, is_new = catalogue.record(session, corp_index, new)
         if is_new:
-            catalogue.count_in(session, corp_index, parent_id)
+            catalogue.count_in(session, corp_index, new.parent_id)
 
 
-@queue.celery.task(name=queue.RECOUNT)
+@queue.celery.task(name=queue.RECOUNT, throws=(HaulageError,))
 def recount(corp_index: int, parent_id: str | None = None) -> None:
     """Set child_count to the number of children, for one folder or, without `parent_id`, for all of a corporation."""
-    if parent_id is not None:
-        folder_ids = [parent_id]
-    else:
-        with session_scope() as session:
-            folder_ids = list(catalogue.folder_ids(session, corp_index))
+    folder_ids = [parent_id] if parent_id is not None else patiently(lambda: _folder_ids(corp_index))
     for folder_id in folder_ids:
-        with session_scope() as session:  # one each: the parent's row is locked for as long as a count takes
-            catalogue.recount(session, corp_index, folder_id)
+        patiently(partial(_recount, corp_index, folder_id))
+
+
+def _folder_ids(corp_index: int) -> list[str]:
+    with session_scope() as session:
+        return list(catalogue.folder_ids(session, corp_index))
+
+
+def _recount(corp_index: int, folder_id: str) -> None:
+    with session_scope() as session:  # one each: the parent's row is locked for as long as a count takes
+        catalogue.recount(session, corp_index, folder_id)

@@ -2,23 +2,26 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from app import overdue, queue, wake
+from app import overdue, queue, readiness, wake
 from app.database import session_scope
 from app.drives.base import Delivery
 from app.models import State, Upload
+from app.results import report
 from app.settings import settings
 from app.staging import Staging
+from app.upkeep import is_due
 from tasks.means import means
-from tasks.results import report
 
 log = logging.getLogger(__name__)
 
-CLEANUPS_AT_A_TIME = 500
+CLEANUPS_AT_A_TIME = 50  # few enough for their lease of ten minutes
+CLEANUP_ROUNDS = 20
+PURGED_AT_A_TIME = 1000
 LITTER_SECONDS = 24 * 3600  # far beyond any clock's error, and any pause between two bytes
 
 
@@ -26,9 +29,11 @@ LITTER_SECONDS = 24 * 3600  # far beyond any clock's error, and any pause betwee
 def sweep() -> None:
     """Take uploads back from lost workers, give up on what is worn out or late, wake what is due."""
     with session_scope() as session:
+        if not is_due(session, queue.SWEEP, timedelta(seconds=settings().sweep_seconds)):
+            return
         ended = [*overdue.take_back_lost(session, means().max_attempts), *overdue.give_up(session)]
     for upload in ended:
-        log.error("upload %s: failed: %s: %s", upload.id, upload.reason, upload.message)
+        log.error("upload %s: %s: %s: %s", upload.id, upload.state, upload.reason, upload.message)
         report(upload.id)
     wake.due_uploads(settings().wake_window)
 
@@ -36,11 +41,15 @@ def sweep() -> None:
 @queue.celery.task(name=queue.CLEAN_UP, send_events=False)
 def clean_up() -> None:
     """Remove what finished uploads left in drive and staging."""
-    with session_scope() as session:
-        due = overdue.claim_cleanups(session, CLEANUPS_AT_A_TIME)
-    done = [upload for upload in due if _tidied(upload)]
-    with session_scope() as session:
-        overdue.cleaned(session, done)
+    for _ in range(CLEANUP_ROUNDS):
+        with session_scope() as session:
+            due = overdue.claim_cleanups(session, CLEANUPS_AT_A_TIME)
+        done = [upload for upload in due if _tidied(upload)]
+        with session_scope() as session:
+            overdue.cleaned(session, done)
+            overdue.put_off_cleanups(session, [upload for upload in due if upload not in done])
+        if len(due) < CLEANUPS_AT_A_TIME:
+            return
 
 
 def _tidied(upload: Upload) -> bool:
@@ -74,13 +83,21 @@ def _may_have_placed(upload: Upload) -> Delivery | None:
 def purge() -> None:
     """Let go of the bytes of uploads that failed long ago, and of staged files that no upload knows."""
     chosen, staging = settings(), means().staging
-    with session_scope() as session:
-        old = overdue.forget_staged(session, timedelta(seconds=chosen.keep_failed_seconds))
-    for staged_id in old:
-        staging.remove(staged_id)
+    readiness.check_staging(staging)  # another one's bytes would all look like litter
+    kept_for = timedelta(seconds=chosen.keep_failed_seconds)
+    while old := _forget(kept_for):
+        for staged_id in old:
+            staging.remove(staged_id)
     litter = list(staging.older_than(time.time() - LITTER_SECONDS))
-    _remove_unknown(staging, [one for one in litter if isinstance(one, UUID)])
+    staged_ids = [one for one in litter if isinstance(one, UUID)]
+    for first in range(0, len(staged_ids), PURGED_AT_A_TIME):
+        _remove_unknown(staging, staged_ids[first : first + PURGED_AT_A_TIME])
     _remove_drafts(one for one in litter if isinstance(one, Path))
+
+
+def _forget(kept_for: timedelta) -> Sequence[UUID]:
+    with session_scope() as session:
+        return overdue.forget_staged(session, kept_for, PURGED_AT_A_TIME)
 
 
 def _remove_unknown(staging: Staging, staged_ids: list[UUID]) -> None:

@@ -10,10 +10,12 @@ from celery.exceptions import Ignore
 from app import attempt, catalogue, names, queue, uploads, wake
 from app.attempt import Outcome
 from app.database import session_scope
+from app.errors import HaulageError
 from app.models import FINISHED, Upload
+from app.results import report, result_of
 from app.uploads import Destination
 from tasks.means import means
-from tasks.results import report, result_of
+from tasks.patience import patiently
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ def transfer_upload(upload_id: str) -> None:
     _try(wanted)
 
 
-@queue.celery.task(name=queue.UPLOAD_FILE, bind=True, ignore_result=False)
+@queue.celery.task(name=queue.UPLOAD_FILE, bind=True, ignore_result=False, throws=(HaulageError,))
 def upload_file(self: Task, corp_index: int, filename: str, parent_id: str | None = None) -> dict[str, Any]:
     """Take a file from the corporation's inbox into the drive; the door for other Celery applications.
 
@@ -39,22 +41,32 @@ def upload_file(self: Task, corp_index: int, filename: str, parent_id: str | Non
     is one upload. Whoever waits gets `{"id", "parent_id", "name", "upload_id", "state"}` (and `reason` where it failed)
     when it is stored or failed, whichever process brings that about. Raises Refused if there can be no such upload.
     """
-    upload_id = uuid5(_NAMESPACE, self.request.id)
+    # The corporation is part of the id, so that a sender who reuses another one's task id gets an upload of its own.
+    upload_id = uuid5(_NAMESPACE, f"{corp_index}:{self.request.id}")
+    patiently(lambda: _register(upload_id, self.request.id, corp_index, filename, parent_id))
+    _try(upload_id)
+    result = patiently(lambda: _result(upload_id))
+    if result is None:
+        raise Ignore  # the attempt that finishes the upload stores the result
+    return result
+
+
+def _register(upload_id: UUID, task_id: str, corp_index: int, filename: str, parent_id: str | None) -> None:
     with session_scope() as session:
         parent = parent_id or catalogue.root_id(session, corp_index)
         catalogue.folder(session, corp_index, parent)
         to = Destination(corp_index, parent, *names.split(filename))
-        uploads.register_inbox(session, to, filename, upload_id, self.request.id)
-    _try(upload_id)
+        uploads.register_inbox(session, to, filename, upload_id, task_id)
+
+
+def _result(upload_id: UUID) -> dict[str, Any] | None:
     with session_scope() as session:
         upload = session.get_one(Upload, upload_id)
-        if upload.state in FINISHED:
-            return result_of(session, upload)
-    raise Ignore  # the attempt that finishes the upload stores the result
+        return result_of(session, upload) if upload.state in FINISHED else None
 
 
 def _try(upload_id: UUID) -> None:
-    made = attempt.make(upload_id, means())
+    made = patiently(lambda: attempt.make(upload_id, means()))
     if made is None:
         return
     upload, outcome = made

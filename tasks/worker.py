@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import signals
 from celery.worker import state
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import database, forksafe, queue, readiness
 from app.errors import Unfit
@@ -21,6 +22,10 @@ from tasks import flower, shutdown, transport
 log = logging.getLogger(__name__)
 
 app = queue.celery  # the name that `celery -A` looks for
+try:
+    settings()
+except Unfit as unfit:
+    raise SystemExit(str(unfit)) from None
 database.play("worker")
 forksafe.install()
 flower.refuse_without_password()
@@ -35,8 +40,9 @@ def check_that_we_may_run(sender: Any = None, **_: object) -> None:
     children = getattr(sender, "concurrency", None) or 1
     try:
         readiness.check(settings(), children * settings().db_pool_size)
-    except Unfit as error:
-        raise SystemExit(str(error)) from error  # Celery would swallow anything less
+    except (Unfit, SQLAlchemyError) as error:
+        # Celery would swallow anything less, and the worker would take messages that it can do nothing about.
+        raise SystemExit(f"This worker cannot start: {getattr(error, 'orig', None) or error}") from error
     finally:
         database.dispose()
 

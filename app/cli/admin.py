@@ -10,13 +10,13 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import catalogue, database, queue, schema, tokens, uploads
+from app import catalogue, database, queue, results, schema, tokens, uploads
 from app.database import session_scope
 from app.drives.filesystem import FilesystemDrive
 from app.errors import HaulageError, WrongStaging
 from app.models import StagingIdentity, State, Upload
 from app.settings import settings
-from app.staging import Staging
+from app.staging import IDENTITY_FILE, Staging
 
 
 def _owner_url() -> str:
@@ -32,12 +32,22 @@ def migrate() -> None:
     with Session(database.short_lived_engine(_owner_url())) as session, session.begin():
         recorded = session.get(StagingIdentity, True)
         if recorded is None:
+            _refuse_anothers(staging)
             session.add(StagingIdentity(identity=staging.prepare()))
         elif staging.identity() != recorded.identity:
             raise WrongStaging(
                 f"STAGING_DIR ({chosen.staging_dir}) is not the staging that this database belongs to"
             )
     click.echo(f"Its staging is {chosen.staging_dir}.")
+
+
+def _refuse_anothers(staging: Staging) -> None:
+    """A second database on the same staging would take the first one's bytes for litter."""
+    if staging.identity() is not None:
+        raise WrongStaging(
+            f"STAGING_DIR ({staging.root}) is the staging of another database; use an empty directory "
+            f"(or remove {IDENTITY_FILE} from it, if a first `haulage migrate` was interrupted here)"
+        )
 
 
 @click.group()
@@ -99,7 +109,10 @@ def _failed(corp_index: int) -> tuple[UUID, ...]:
 @click.option("--corp", "corp_index", type=int, required=True)
 def cancel(upload_ids: tuple[UUID, ...], corp_index: int) -> None:
     """Cancel uploads that are not finished; one that is being transferred ends at its next step."""
-    sys.exit(_each(upload_ids, corp_index, uploads.cancel, "cancelled, or asked to be"))
+    wrong = _each(upload_ids, corp_index, uploads.cancel, "cancelled, or asked to be")
+    for upload_id in upload_ids:
+        results.report(upload_id)
+    sys.exit(wrong)
 
 
 def _each(upload_ids: tuple[UUID, ...], corp_index: int, change: uploads.Change, done: str) -> int:

@@ -69,7 +69,13 @@ def upload(paths: tuple[Path, ...], corp_index: int, folder: str, on_conflict: s
     sent = _send_all(staging, walk(paths), Where(corp_index, folder, OnConflict(on_conflict)))
     sent.good = len(sent.uploads)
     if wait:
-        _wait(sent)
+        try:
+            _wait(sent)
+        except KeyboardInterrupt:
+            click.echo(
+                f"\n{len(sent.uploads)} accepted; they go on without you: see `haulage status`", err=True
+            )
+            sys.exit(130)
     _summarise(sent, "stored" if wait else "accepted")
     sys.exit(1 if sent.failures else 0)
 
@@ -143,7 +149,7 @@ def _summarise(sent: Sent, done: str) -> None:
     for failure in sent.failures:
         click.echo(f"not {done}: {failure}", err=True)
     for reason, number in sent.left_out.items():
-        click.echo(f"left out: {number} {reason}", err=True)
+        click.echo(f"left out: {reason}{f', {number} times' if number > 1 else ''}", err=True)
     click.echo(f"{sent.good} {done}, {len(sent.failures)} failed")
 
 

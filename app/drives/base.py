@@ -41,6 +41,9 @@ class Drive(Protocol):
 
     chunk_bytes: int  # how much to `put` at a time; only the last chunk of a file may be shorter
 
+    def owns(self, corp_index: int, item_id: str) -> bool:
+        """True if this can be the id of an item of that corporation."""
+
     def make_root(self, corp_index: int) -> DriveItem:
         """Make a corporation's root folder, or return the one that is there."""
 
@@ -53,8 +56,8 @@ class Drive(Protocol):
     def begin(self, delivery: Delivery) -> Json:
         """Open a session; nothing is visible in the drive yet."""
 
-    def held(self, session: Json) -> int:
-        """Return how many bytes, from the first on, the drive safely holds for this session."""
+    def held(self, session: Json) -> int | None:
+        """Return how many bytes, from the first on, the drive safely holds; None if it knows no such session any more."""
 
     def put(self, session: Json, offset: int, data: bytes) -> int:
         """Hand over bytes at their position; return the position to go on from."""

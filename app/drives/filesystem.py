@@ -9,6 +9,7 @@ import errno
 import hashlib
 import logging
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,17 @@ DRAFTS = ".haulage/drafts"  # no corporation's directory begins with a dot
 MAX_ID_BYTES = 1000  # see app.names.MAX_PATH_BYTES
 _LEFTOVERS = (".placing", ".placed", ".aborted", ".previous")
 _WAIT = timedelta(seconds=30)
-_LATER = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EROFS: "is read-only"}
+_LATER = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is over its quota",
+    errno.EROFS: "is read-only",
+    errno.EIO: "reports input/output errors",
+    errno.ESTALE: "was mounted anew",
+    errno.ENOTCONN: "is not connected",
+    errno.ETIMEDOUT: "does not answer",
+    errno.EHOSTDOWN: "does not answer",
+    errno.EHOSTUNREACH: "does not answer",
+}
 
 
 log = logging.getLogger(__name__)
@@ -35,6 +46,11 @@ class FilesystemDrive:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    def owns(self, corp_index: int, item_id: str) -> bool:
+        parts = item_id.split("/")
+        legal = not any(part in {"", ".", ".."} or "\0" in part for part in parts)
+        return legal and parts[0] == str(corp_index) and len(item_id.encode()) <= MAX_ID_BYTES
 
     def make_root(self, corp_index: int) -> DriveItem:
         if not self._root.is_dir():
@@ -61,14 +77,15 @@ class FilesystemDrive:
             self._path(folder_id).rmdir()
 
     def begin(self, delivery: Delivery) -> Json:
-        session: Json = {"draft": delivery.upload_id.hex, "secured": 0}
+        # A name of this session alone: whatever an earlier one of the same upload still does, it does to its own draft.
+        session: Json = {"draft": f"{delivery.upload_id.hex}-{secrets.token_hex(6)}", "secured": 0}
         with self._trouble_by_name():
             # A path that is too long is told before the bytes are sent.
             self._child_id(delivery.parent_id, delivery.name)
             os.close(self._open_draft(session, make=True))
         return session
 
-    def held(self, session: Json) -> int:
+    def held(self, session: Json) -> int | None:
         # Bytes behind the last `secure` may be holes after a power cut, whatever the file's size says.
         with self._trouble_by_name():
             draft = self._draft(session)
@@ -76,7 +93,7 @@ class FilesystemDrive:
                 size = draft.stat().st_size
             except FileNotFoundError:
                 placed = draft.with_suffix(".placed")
-                return placed.stat().st_size if placed.exists() else 0
+                return placed.stat().st_size if placed.exists() else None
             secured = int(session["secured"])
             return secured if size >= secured else 0
 
@@ -157,9 +174,8 @@ class FilesystemDrive:
             os.link(draft, placing)  # first, since it fails where another attempt is through already
         with suppress(FileExistsError):
             os.link(path, previous)
-        placing.replace(
-            path
-        )  # takes the name away with it: an attempt that wakes up here later finds nothing to place
+        # It takes the name away with it: an attempt that wakes up here later finds nothing to place.
+        placing.replace(path)
 
     def release(self, session: Json) -> None:
         draft = self._draft(session)
@@ -177,8 +193,9 @@ class FilesystemDrive:
             # From here on no earlier attempt can place it.
             draft.with_suffix(".placing").unlink(missing_ok=True)
             if placed is not None and aborted.exists():
-                path = self._path(self._child_id(placed.parent_id, placed.name))
-                _take_back(path, aborted, draft.with_suffix(".previous"))
+                with suppress(DrivePathTooLong):  # then it was not placed there
+                    path = self._path(self._child_id(placed.parent_id, placed.name))
+                    _take_back(path, aborted, draft.with_suffix(".previous"))
             self.release(session)
 
     def read(self, item_id: str) -> Iterator[bytes]:
@@ -244,7 +261,7 @@ def _seal(draft: Path) -> None:
 def _is_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

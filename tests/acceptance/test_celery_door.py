@@ -1,5 +1,7 @@
 """The doors for other applications: Celery by the task's name, SQL inside a transaction of their own."""
 
+import os
+import signal
 from uuid import NAMESPACE_URL, uuid5
 
 import psycopg2
@@ -7,6 +9,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import TimeoutError as NotReady
 
+from local import servers as local_servers
 from tests.acceptance.conftest import Haulage, wait_until
 from tests.installation import CORP
 
@@ -32,7 +35,7 @@ def test_whoever_waits_gets_the_stored_item(haulage: Haulage, stranger: Celery) 
 
     result = stranger.send_task(NAME, args=[CORP, "reports/x.pdf"], queue="uploads").get(timeout=30)
 
-    upload_id = str(uuid5(uuid5(NAMESPACE_URL, "haulage:task"), result_id(haulage)))
+    upload_id = str(uuid5(uuid5(NAMESPACE_URL, "haulage:task"), f"{CORP}:{result_id(haulage)}"))
     assert result == {
         "id": f"{CORP}/reports/x.pdf",
         "parent_id": f"{CORP}/reports",
@@ -130,3 +133,19 @@ def test_a_transaction_of_another_application_decides_over_its_upload(haulage: H
     haulage.wait_until_stored(1)
 
     assert [path.name for path in (haulage.installation.drive_dir / str(CORP)).iterdir()] == ["kept"]
+
+
+def test_messages_wait_for_a_postgresql_that_is_away(haulage: Haulage, stranger: Celery) -> None:
+    number = 12
+    haulage.start_beat()
+    haulage.start_worker()
+    servers = haulage.installation.servers
+    for one in range(number):
+        put_into_inbox(haulage, f"{one}", b"content")
+
+    os.kill(servers.postgres_pid, signal.SIGINT)  # PostgreSQL's fast shutdown
+    waiting = [stranger.send_task(NAME, args=[CORP, f"{one}"], queue="uploads") for one in range(number)]
+    wait_until(lambda: "this task waits" in haulage.log(), "a task has met a PostgreSQL that is away")
+    local_servers.restart_postgres(servers)
+
+    assert [one.get(timeout=60)["state"] for one in waiting] == ["stored"] * number

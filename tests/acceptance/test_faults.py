@@ -169,3 +169,23 @@ def test_rubbish_in_the_queue_harms_nobody(haulage: Haulage) -> None:
     assert_stored_once(haulage, 3)
     wait_until(lambda: broker.llen("uploads") == 0, "the queue is empty")
     assert haulage.system.processes["worker"].poll() is None
+
+
+def test_a_sweep_finds_its_way_past_a_backlog_of_slow_transfers(haulage: Haulage) -> None:
+    haulage.start_beat()
+    haulage.start_worker(children=1, sample=SLOW, PUT_SECONDS="2.5")
+    haulage.hand_in(40, size=2 * 64 * 1024)
+    wait_until(lambda: haulage.states().get("stored", 0) > 0, "the backlog is worked at")
+    redis.Redis.from_url(haulage.installation.servers.redis_url).delete(
+        "upkeep"
+    )  # whatever had gathered by now
+
+    def swept_again(since: list[object]) -> bool:
+        ran = haulage.installation.query("SELECT ran_at FROM corporate.upkeep_runs WHERE task LIKE '%%sweep'")
+        since[:] = since or ran
+        return ran != since
+
+    seen: list[object] = []
+    wait_until(lambda: swept_again(seen), "a sweep has run beside the backlog", 30, haulage.states)
+
+    assert haulage.states().get("queued", 0) > 20

@@ -249,3 +249,12 @@ def test_a_worker_refuses_another_staging_in_one_sentence(haulage: Haulage) -> N
     assert haulage.system.processes.pop("worker").wait(30) != 0
     assert "belongs to another installation of Haulage" in haulage.log()
     assert "Traceback" not in haulage.log()
+
+
+def test_a_second_database_cannot_take_over_a_staging(haulage: Haulage) -> None:
+    haulage.installation.query("DELETE FROM corporate.staging_identity")
+
+    done = run(haulage, "migrate")
+
+    assert done.returncode == 2
+    assert "is the staging of another database" in done.stderr

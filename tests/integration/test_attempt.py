@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg2
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
@@ -14,8 +15,11 @@ from sqlalchemy import text
 from app import attempt, overdue, uploads
 from app.attempt import Outcome
 from app.database import session_scope
+from app.drives.base import Delivery
+from app.drives.filesystem import FilesystemDrive
 from app.errors import DriveUnavailable
-from app.models import OnConflict, State
+from app.models import OnConflict, State, Upload
+from app.staging import Staging
 from tests.factories import (
     ROOT,
     DriveDouble,
@@ -126,7 +130,8 @@ def test_no_transaction_is_open_while_the_drive_works(installation: Installation
     attempt_at(upload_id, make_means(installation, drive=drive))
 
     assert row(upload_id).state == State.STORED
-    assert seen == [0] * 5
+    assert len(seen) >= 4
+    assert set(seen) == {0}
 
 
 def test_control_a_transaction_that_is_open_would_be_seen(installation: Installation) -> None:
@@ -550,7 +555,7 @@ ENDS = (
     SoftTimeLimitExceeded(),
     Died(),
 )
-STEPS = ("make_folder", "begin", "put", "held", "finish")
+STEPS = ("make_folder", "begin", "put", "finish")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -720,3 +725,84 @@ def test_a_stale_attempts_failure_does_not_touch_the_new_one(installation: Insta
     )
 
     assert (row(upload_id).state, row(upload_id).attempts) == (State.TRANSFERRING, 2)
+
+
+def test_the_deadline_counts_from_the_first_attempt(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    set_columns(installation, upload_id, created_at="now() - interval '9 days'")
+    assert row(upload_id).deadline_at is None
+
+    attempt_at(upload_id, make_means(installation))
+
+    assert row(upload_id).state == State.STORED
+
+
+def test_a_staging_that_is_not_mounted_costs_no_attempt(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    elsewhere = make_means(installation, staging=Staging(installation.root / "not mounted", 2**30, 0))
+
+    for _ in range(10):
+        attempt_at(upload_id, elsewhere)
+        make_due(installation, upload_id)
+
+    assert (row(upload_id).attempts, row(upload_id).reason) == (0, "staging_unavailable")
+    attempt_at(upload_id, make_means(installation))
+    assert row(upload_id).state == State.STORED
+
+
+def test_a_row_that_others_have_locked_costs_no_attempt(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    connection = psycopg2.connect(installation.environment["OWNER_DATABASE_URL"])
+    try:
+        connection.cursor().execute("SELECT FROM corporate.vmb_items FOR UPDATE")
+        attempt_at(upload_id, make_means(installation))
+    finally:
+        connection.close()
+
+    assert (row(upload_id).state, row(upload_id).attempts) == (State.QUEUED, 0)
+    assert row(upload_id).reason == "database_busy"
+
+
+def test_a_renamed_file_that_was_placed_already_keeps_its_number(installation: Installation) -> None:
+    upload_id = make_upload(installation, on_conflict=OnConflict.RENAME)
+    foreign = installation.drive_dir / ROOT / "a.txt"
+    foreign.write_bytes(b"foreign")
+
+    def place_and_die(real: Callable[..., Any], *arguments: Any) -> Any:
+        real(*arguments)
+        raise Died
+
+    with pytest.raises(Died):
+        attempt_at(upload_id, make_means(installation, drive=DriveDouble(installation, finish=place_and_die)))
+    foreign.unlink()
+    make_due(installation, upload_id)
+    attempt_at(upload_id, make_means(installation))
+
+    assert row(upload_id).state == State.STORED
+    assert [path.name for path in (installation.drive_dir / ROOT).iterdir()] == ["a (1).txt"]
+
+
+def test_a_clean_up_that_is_late_leaves_a_retried_upload_alone(installation: Installation) -> None:
+    """The clean-up of the failed upload stops for so long that another one, a retry and an attempt overtake it."""
+    upload_id = make_upload(installation)
+    (installation.drive_dir / ROOT / "a.txt").write_bytes(b"foreign")
+    attempt_at(upload_id, make_means(installation))
+    assert row(upload_id).reason == "name_taken"
+    with session_scope() as session:
+        [late] = overdue.claim_cleanups(session, 10)
+    set_columns(installation, upload_id, cleanup_due_at="now() - interval '1 second'")
+    with session_scope() as session:
+        overdue.cleaned(session, overdue.claim_cleanups(session, 10))
+    (installation.drive_dir / ROOT / "a.txt").unlink()
+    with session_scope() as session:
+        uploads.retry(session, CORP, upload_id)
+    attempt_at(upload_id, make_means(installation))
+
+    FilesystemDrive(installation.drive_dir).abort(late.drive_session, placed_by(late))
+
+    assert row(upload_id).state == State.STORED
+    assert content_of(installation, "7/a.txt") == b"content"
+
+
+def placed_by(upload: Upload) -> Delivery:
+    return Delivery(upload.id, upload.reserved_parent_id, upload.reserved_name, upload.size, upload.sha256)

@@ -8,6 +8,7 @@ import pytest
 
 from app import queue, uploads
 from app.database import session_scope
+from app.errors import WrongStaging
 from app.models import OnConflict, State
 from tasks import upkeep
 from tests.factories import (
@@ -34,9 +35,14 @@ from tests.installation import CORP, Installation
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUID]]:
     """What was told to the workers; a double at our own door to Celery."""
     told: list[UUID] = []
-    monkeypatch.setattr("app.wake.queue.waiting", lambda: 0)
+    monkeypatch.setattr("app.wake.queue.waiting", lambda *_: 0)
     monkeypatch.setattr("app.wake.queue.wake", lambda ids, _queue=None: told.extend(ids))
     return told
+
+
+@pytest.fixture(autouse=True)
+def _always_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.upkeep.is_due", lambda *_: True)
 
 
 def files_in_staging(installation: Installation) -> list[Path]:
@@ -374,3 +380,32 @@ def test_many_purges_at_once_hinder_nobody(installation: Installation) -> None:
 
     assert results == [None] * 4
     assert files_in_staging(installation) == []
+
+
+def test_transfers_that_wait_to_go_on_are_not_woken_again_and_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[UUID] = []
+    monkeypatch.setattr(
+        "app.wake.queue.waiting", lambda to=queue.Queue.UPLOADS: len(sent) * (to == queue.Queue.RESUME)
+    )
+    monkeypatch.setattr("app.wake.queue.wake", lambda ids, _to=None: sent.extend(ids))
+    for _ in range(5):
+        set_columns(installation, make_upload(installation), drive_session='\'{"draft": "x"}\'')
+
+    for _ in range(4):
+        upkeep.sweep()
+        installation.query("UPDATE corporate.uploads SET woken_at = woken_at - interval '1 minute'")
+
+    assert len(sent) == 5
+
+
+def test_a_purge_touches_no_staging_but_its_own(installation: Installation) -> None:
+    (installation.staging_dir / ".haulage-staging").write_text("00000000-0000-0000-0000-000000000000\n")
+    upload_id = make_upload(installation)
+
+    with pytest.raises(WrongStaging):
+        upkeep.purge()
+
+    assert row(upload_id).state == State.QUEUED
+    assert len(files_in_staging(installation)) >= 1

@@ -97,7 +97,9 @@ def test_the_workers_sockets_have_the_only_options_that_were_measured_to_recover
 ) -> None:
     options = config()["broker_transport_options"]
 
-    assert {name: options[name] for name in options if name != "visibility_timeout"} == {
+    assert {
+        name: options[name] for name in options if name not in {"visibility_timeout", "queue_order_strategy"}
+    } == {
         "socket_timeout": 5,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
@@ -109,7 +111,7 @@ def test_the_workers_sockets_have_the_only_options_that_were_measured_to_recover
 def test_every_queue_has_an_exchange_and_a_binding_of_its_own(environment: pytest.MonkeyPatch) -> None:
     queues = config()["task_queues"]
 
-    assert [queue.name for queue in queues] == ["uploads", "resume", "upkeep"]
+    assert [queue.name for queue in queues] == ["upkeep", "resume", "uploads"]
     assert [queue.exchange.name for queue in queues] == [queue.name for queue in queues]
     assert [queue.routing_key for queue in queues] == [queue.name for queue in queues]
 
@@ -118,11 +120,16 @@ def test_an_unknown_queue_is_an_error(environment: pytest.MonkeyPatch) -> None:
     assert config()["task_create_missing_queues"] is False
 
 
-def test_every_beat_entry_ends_before_the_next_one_comes(environment: pytest.MonkeyPatch) -> None:
+def test_a_free_child_looks_for_a_sweep_first(environment: pytest.MonkeyPatch) -> None:
+    assert config()["broker_transport_options"]["queue_order_strategy"] == "priority"
+    assert config()["task_queues"][0].name == "upkeep"
+
+
+def test_beat_entries_expire_but_not_by_a_difference_of_clocks(environment: pytest.MonkeyPatch) -> None:
     entries = config()["beat_schedule"].values()
 
     assert entries
-    assert all(entry["options"]["expires"] <= entry["schedule"] for entry in entries)
+    assert all(60 <= entry["options"]["expires"] - entry["schedule"] <= 120 for entry in entries)
 
 
 def test_beat_and_the_imports_name_tasks_that_there_are(environment: pytest.MonkeyPatch) -> None:

@@ -118,16 +118,46 @@ def test_a_draft_that_lost_bytes_holds_none(drive: FilesystemDrive) -> None:
     assert drive.held(session) == 0
 
 
-def test_a_draft_that_is_gone_holds_none_and_can_be_sent_again(drive: FilesystemDrive) -> None:
-    to = delivery()
-    session = sent(drive, to, NEW)
+def test_a_draft_that_is_gone_is_a_session_that_is_gone(drive: FilesystemDrive) -> None:
+    session = sent(drive, delivery(), NEW)
     drive._draft(session).unlink()
 
-    assert drive.held(session) == 0
-    drive.put(session, 0, NEW)
-    drive.finish(to, session, lambda: None)
+    assert drive.held(session) is None
+
+
+def test_an_earlier_session_of_the_same_upload_cannot_touch_a_later_one(drive: FilesystemDrive) -> None:
+    to = delivery()
+    earlier = sent(drive, to, NEW)
+    later = sent(drive, to, NEW)
+    drive.finish(to, later, lambda: None)
+
+    drive.abort(earlier, to)
 
     assert at(drive) == NEW
+
+
+def test_a_clean_up_copes_with_a_path_that_was_too_long(drive: FilesystemDrive) -> None:
+    session = sent(drive, delivery(), NEW)
+
+    drive.abort(session, delivery(parent_id="/".join(["7", *["x" * 100] * 10])))
+
+    assert drive.held(session) is None
+
+
+def test_an_id_belongs_to_its_corporation(drive: FilesystemDrive) -> None:
+    assert drive.owns(7, "7/a/b.txt")
+    for foreign in (
+        "8/a",
+        "8",
+        "70/a",
+        "",
+        "7/../8/a",
+        "7//a",
+        "7/a\0",
+        ".haulage/drafts/x",
+        "7/" + "x" * 1000,
+    ):
+        assert not drive.owns(7, foreign), foreign
 
 
 def test_a_short_write_is_gone_on_with(drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,12 +647,12 @@ def test_another_error_counts_as_a_failed_attempt(
     drive: FilesystemDrive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise OSError(errno.EIO, "I/O error")
+        raise OSError(errno.EACCES, "not allowed")
 
     session = drive.begin(delivery())
     monkeypatch.setattr(os, "pwrite", broken)
 
-    with pytest.raises(OSError, match="I/O error"):
+    with pytest.raises(OSError, match="not allowed"):
         drive.put(session, 0, NEW)
 
 

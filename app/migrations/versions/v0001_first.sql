@@ -8,6 +8,12 @@ CREATE TABLE corporate.corporations (
     CONSTRAINT ck_corporations_positive CHECK (corp_index > 0)
 );
 
+CREATE TABLE corporate.upkeep_runs (
+    task TEXT NOT NULL,
+    ran_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_upkeep_runs PRIMARY KEY (task)
+);
+
 CREATE TABLE corporate.staging_identity (
     one_row BOOLEAN NOT NULL,
     identity UUID NOT NULL,
@@ -75,7 +81,7 @@ CREATE TABLE corporate.uploads (
     attempts BIGINT DEFAULT 0 NOT NULL,
     due_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     woken_at TIMESTAMP WITH TIME ZONE,
-    deadline_at TIMESTAMP WITH TIME ZONE DEFAULT now() + interval '24 hours' NOT NULL,
+    deadline_at TIMESTAMP WITH TIME ZONE,
     cancel_requested BOOLEAN DEFAULT false NOT NULL,
     drive_session JSONB,
     transferred BIGINT DEFAULT 0 NOT NULL,
@@ -106,6 +112,11 @@ CREATE TABLE corporate.uploads (
     CONSTRAINT fk_uploads_corp_index FOREIGN KEY(corp_index) REFERENCES corporate.corporations (corp_index)
 );
 CREATE INDEX ix_uploads_cleanup_due ON corporate.uploads (cleanup_due_at) WHERE cleanup_due_at IS NOT NULL;
+CREATE INDEX ix_uploads_lease ON corporate.uploads (due_at) WHERE state = 'transferring';
+CREATE INDEX ix_uploads_deadline ON corporate.uploads (deadline_at) WHERE state = 'queued';
+CREATE INDEX ix_uploads_cancel ON corporate.uploads (id) WHERE cancel_requested AND state = 'queued';
+CREATE INDEX ix_uploads_failed ON corporate.uploads (corp_index, finished_at) WHERE state = 'failed';
+CREATE INDEX ix_uploads_kept ON corporate.uploads (finished_at) WHERE state = 'failed' AND staged_id IS NOT NULL;
 CREATE INDEX ix_uploads_due ON corporate.uploads (due_at) WHERE state IN ('queued', 'transferring');
 CREATE INDEX ix_uploads_staged_id ON corporate.uploads (staged_id) WHERE staged_id IS NOT NULL;
 CREATE UNIQUE INDEX uq_uploads_reserved ON corporate.uploads (corp_index, reserved_parent_id, reserved_key) WHERE reserved_key IS NOT NULL;
@@ -196,7 +207,7 @@ BEGIN
         GRANT USAGE ON SCHEMA corporate TO haulage_worker;
         GRANT SELECT ON corporate.corporations, corporate.staging_identity, corporate.alembic_version
             TO haulage_worker;
-        GRANT SELECT, INSERT, UPDATE ON corporate.uploads, corporate.vmb_items TO haulage_worker;
+        GRANT SELECT, INSERT, UPDATE ON corporate.uploads, corporate.vmb_items, corporate.upkeep_runs TO haulage_worker;
         GRANT SELECT, INSERT ON corporate.upload_events TO haulage_worker;
     END IF;
 END

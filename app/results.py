@@ -31,8 +31,8 @@ def result_of(session: Session, upload: Upload) -> dict[str, Any]:
 def report(upload_id: UUID) -> None:
     """Tell whoever waits for this upload's task, if anybody does and there is something to tell. A courtesy."""
     with session_scope() as session:
-        upload = session.get_one(Upload, upload_id)
-        if upload.task_id is None or upload.state not in FINISHED:
+        upload = session.get(Upload, upload_id)
+        if upload is None or upload.task_id is None or upload.state not in FINISHED:
             return
         result = result_of(session, upload)
     try:

@@ -1,0 +1,43 @@
+"""For tasks whose message is all there is, until their transaction commits: no row exists yet that could hold a retry."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+
+from app import database
+from tasks import shutdown
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 2
+
+Result = TypeVar("Result")
+
+
+def patiently(work: Callable[[], Result]) -> Result:
+    """Do a transaction that may be done twice; while PostgreSQL is away, again and again.
+
+    If this process must end before, or time is up, the message goes back into its queue.
+    """
+    while True:
+        try:
+            return work()
+        except SoftTimeLimitExceeded as error:
+            raise Reject(error, requeue=True) from error
+        except Exception as error:
+            if not database.is_passing(error):
+                raise
+            log.warning("PostgreSQL is away, or busy with others; this task waits: %s", error)
+            _pause(error)
+
+
+def _pause(error: Exception) -> None:
+    if shutdown.is_announced():
+        raise Reject(error, requeue=True) from error
+    try:
+        time.sleep(PAUSE_SECONDS)
+    except SoftTimeLimitExceeded:
+        raise Reject(error, requeue=True) from error
