@@ -20,13 +20,11 @@ Result = TypeVar("Result")
 def patiently(work: Callable[[], Result]) -> Result:
     """Do a transaction that may be done twice; while PostgreSQL is away, again and again.
 
-    If this process must end before, or time is up, the message goes back into its queue.
+    If this process must end while it waits, or time is up then, the message goes back into its queue.
     """
     while True:
         try:
             return work()
-        except SoftTimeLimitExceeded as error:
-            raise Reject(error, requeue=True) from error
         except Exception as error:
             if not database.is_passing(error):
                 raise

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import database, forksafe, queue, readiness
 from app.errors import Unfit
 from app.settings import settings
-from tasks import flower, shutdown, transport
+from tasks import flower, quiet, shutdown, transport
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ database.play("worker")
 forksafe.install()
 flower.refuse_without_password()
 transport.install()
+quiet.install()
 
 CHILDREN_THAT_MAY_FAIL = 5
 _failed_in_a_row = mmap.mmap(-1, 1)  # shared with the children

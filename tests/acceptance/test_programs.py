@@ -152,7 +152,7 @@ def test_the_command_sends_a_folder_and_says_what_failed(haulage: Haulage, tmp_p
     assert f"{files_in(folder)} stored, 0 failed" in first.stdout
     assert "a symbolic link" in first.stderr
     assert second.returncode == 1
-    assert "is there already, with other content" in second.stderr
+    assert "con is there already, a file with other content" in second.stderr
     [failed] = re.findall(r"upload ([0-9a-f-]{36})", second.stderr)
     assert "name_taken" in run(haulage, "status", failed, *corp).stdout
     assert "failed        1" in run(haulage, "status", *corp).stdout

@@ -21,7 +21,7 @@ LADDER = (
     ("app.wake", "app.attempt"),
     ("app.intake",),
     ("app.migrations", "app.web", "app.cli"),
-    ("tasks.shutdown", "tasks.flower", "tasks.transport"),
+    ("tasks.shutdown", "tasks.flower", "tasks.quiet", "tasks.transport"),
     ("tasks.means", "tasks.patience"),
     ("tasks.uploads", "tasks.catalogue", "tasks.upkeep"),
     ("tasks.worker",),
