@@ -39,10 +39,7 @@ check:
 	$(BIN)/mypy
 	@$(BIN)/coverage erase
 
-unit:
-	$(BIN)/coverage run -m pytest -q tests/$@
-
-integration acceptance:
+unit integration acceptance:
 	$(BIN)/coverage run -m pytest -q -m "not prove" -n 2 --dist worksteal tests/$@
 
 prove: setup
