@@ -20,9 +20,8 @@ broker_url = _settings.redis_url
 broker_connection_retry_on_startup = True  # a worker that starts before Redis waits for it
 broker_connection_max_retries = None  # and goes on waiting
 broker_transport_options = {
-    "visibility_timeout": max(
-        3600, task_time_limit * 2
-    ),  # never used for recovery: the lease is quicker and is fenced
+    # Never used for recovery: the lease is quicker, and is fenced.
+    "visibility_timeout": max(3600, task_time_limit * 2),
     # The only set of options measured to recover from a half-open connection without losing a message.
     "socket_timeout": 5,
     "socket_connect_timeout": 5,
@@ -68,9 +67,8 @@ task_routes = {"tasks.upkeep.*": {"queue": "upkeep"}}
 imports = ["tasks.uploads", "tasks.catalogue", "tasks.upkeep"]
 
 # Processes.
-worker_proc_alive_timeout = (
-    30  # replacements are killed after it; the default of 4 s makes a slow host loop for ever
-)
+# Replacements are killed after it; the default of 4 s makes a slow host loop for ever.
+worker_proc_alive_timeout = 30
 worker_soft_shutdown_timeout = 30  # QUIT waits this long; TERM is warm and ends slices early
 worker_max_tasks_per_child = 1000  # whatever leaks, leaks so long
 worker_hijack_root_logger = False

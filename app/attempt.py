@@ -132,9 +132,8 @@ def _place(held: Upload, means: Means, watch: Watch, parent_id: str) -> NewItem:
         if place.existing is not None:
             there = place.existing
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
-        if (
-            held.drive_session is None
-        ):  # our bytes were there when we looked, and somebody has replaced them since
+        if held.drive_session is None:
+            # Our bytes were there when we looked, and somebody has replaced them since.
             raise NameBusy("the file that was there has just been replaced", uploads.RIVAL_DELAY)
         try:
             return _finish(held, means, watch, _delivery(held, parent_id, place.name))

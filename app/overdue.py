@@ -117,19 +117,19 @@ def cleaned(session: Session, done: Sequence[Upload]) -> None:
             values["staged_id"] = None
         else:
             values["transferred"] = 0
-        ours = (Upload.id == upload.id, Upload.token == upload.token, Upload.state == upload.state)
-        session.execute(
-            update(Upload).where(*ours).values(**values).execution_options(synchronize_session=False)
-        )
+        _write(session, upload, **values)
 
 
 def put_off_cleanups(session: Session, undone: Sequence[Upload]) -> None:
     """Let go of clean-ups that did not work; they come again when their ten minutes are over."""
     for upload in undone:
-        ours = (Upload.id == upload.id, Upload.token == upload.token, Upload.state == upload.state)
-        session.execute(
-            update(Upload).where(*ours).values(token=None).execution_options(synchronize_session=False)
-        )
+        _write(session, upload, token=None)
+
+
+def _write(session: Session, claimed: Upload, **values: Any) -> None:
+    """Write to an upload while its clean-up is still ours."""
+    ours = (Upload.id == claimed.id, Upload.token == claimed.token, Upload.state == claimed.state)
+    session.execute(update(Upload).where(*ours).values(**values).execution_options(synchronize_session=False))
 
 
 def forget_staged(session: Session, kept_for: timedelta, limit: int = 1000) -> Sequence[UUID]:

@@ -179,7 +179,3 @@ def free_port() -> int:
 
 def new_password() -> str:
     return secrets.token_urlsafe(12)
-
-
-def last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]

@@ -30,7 +30,9 @@ def transfer_upload(upload_id: str) -> None:
     except (ValueError, TypeError, AttributeError):
         log.warning("a message names no upload: %.100r", upload_id)
         return
-    _try(wanted)
+    made = _try(wanted)
+    if made is not None and made.task_id is not None:
+        report(wanted)
 
 
 @queue.celery.task(name=queue.UPLOAD_FILE, bind=True, ignore_result=False, throws=(HaulageError,))
@@ -65,12 +67,12 @@ def _result(upload_id: UUID) -> dict[str, Any] | None:
         return result_of(session, upload) if upload.state in FINISHED else None
 
 
-def _try(upload_id: UUID) -> None:
+def _try(upload_id: UUID) -> Upload | None:
+    """Make one attempt; return the upload if that finished it."""
     made = patiently(lambda: attempt.make(upload_id, means()))
     if made is None:
-        return
+        return None
     upload, outcome = made
     if outcome is Outcome.GOES_ON:
         wake.going_on(upload_id)
-    elif outcome is Outcome.FINISHED and upload.task_id is not None:
-        report(upload_id)
+    return upload if outcome is Outcome.FINISHED else None
