@@ -1,6 +1,5 @@
 """Facts about running processes that cannot be argued with, read from outside them."""
 
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -47,7 +46,7 @@ def _held(pid: int) -> set[int]:
     found = set()
     for descriptor in (PROC / str(pid) / "fd").iterdir():
         with suppress(FileNotFoundError):
-            if match := SOCKET.match(os.readlink(descriptor)):
+            if match := SOCKET.match(str(descriptor.readlink())):
                 found.add(int(match[1]))
     return found
 
