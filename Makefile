@@ -7,9 +7,13 @@ CORE = app/forksafe.py,app/database.py,app/uploads.py,app/catalogue.py,app/trans
 
 # DIR reaches the program through the environment: no shell ever reads it.
 export HAULAGE_DEMO_DIR = $(value DIR)
+MINUTES = 1
+export HAULAGE_SOAK_MINUTES = $(value MINUTES)
+TURNS = 10
+export HAULAGE_TURNS = $(value TURNS)
 
 .NOTPARALLEL:
-.PHONY: help setup demo up test prove lab format check unit integration acceptance clean
+.PHONY: help setup demo up test prove lab soak format check unit integration acceptance clean
 
 help:
 	@echo "make demo [DIR=folder]  a real folder through the whole system, and a verdict"
@@ -17,6 +21,7 @@ help:
 	@echo "make test               everything that CI runs"
 	@echo "make prove              the long forms of the tests"
 	@echo "make lab                every known recipe against the fork fault, side by side"
+	@echo "make soak [MINUTES=30]  a worker that forks all the time while its parent works, judged from outside"
 	@echo "make format             bring the code into its format"
 	@echo "make clean              remove the virtual environment and the data of make up"
 
@@ -42,15 +47,22 @@ check:
 unit integration acceptance:
 	$(BIN)/coverage run -m pytest -q -m "not prove" -n 2 --dist worksteal tests/$@
 
+# The forks have TURNS turns in a row: what happens now and then is what they are about.
 prove: setup
 	$(BIN)/python -m pytest -q -s tests
 	for turn in 2 3; do \
-	    $(BIN)/python -m pytest -q -s tests/acceptance/test_fork_safety.py tests/acceptance/test_faults.py \
-	        tests/acceptance/test_chaos.py || exit 1; \
+	    $(BIN)/python -m pytest -q -s tests/acceptance/test_faults.py tests/acceptance/test_chaos.py || exit 1; \
+	done
+	turn=1; while test $$turn -lt "$$HAULAGE_TURNS"; do \
+	    turn=$$((turn + 1)); echo "forks, turn $$turn of $$HAULAGE_TURNS"; \
+	    $(BIN)/python -m pytest -q tests/acceptance/test_fork_*.py || exit 1; \
 	done
 
 lab: setup
 	@$(BIN)/python -m benchmarks.lab
+
+soak: setup
+	@$(BIN)/python -m benchmarks.soak --minutes "$$HAULAGE_SOAK_MINUTES"
 
 format: setup
 	$(BIN)/ruff check -q --fix .

@@ -64,7 +64,8 @@ task_default_queue = "uploads"
 task_queues = [KombuQueue(name, Exchange(name), routing_key=name) for name in ("upkeep", "resume", "uploads")]
 task_create_missing_queues = False  # a misspelt queue is an error, not a new queue that nobody reads
 task_routes = {"tasks.upkeep.*": {"queue": "upkeep"}}
-imports = ["tasks.uploads", "tasks.catalogue", "tasks.upkeep"]
+# The worker's own module last: a child that is a new interpreter (start method spawn) would not know it otherwise.
+imports = ["tasks.uploads", "tasks.catalogue", "tasks.upkeep", "tasks.worker"]
 
 # Processes.
 # Replacements are killed after it; the default of 4 s makes a slow host loop for ever.

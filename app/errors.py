@@ -36,6 +36,7 @@
     │   ├── StagingUnavailable
     │   ├── InboxUnavailable
     │   └── DriveUnavailable
+    ├── NotExamined           another project's worker could not be looked at
     └── LostClaim             another attempt has taken over; stop without a word
 
 Two questions give the tree its shape: may the sender be told, and is another attempt worth while? Every class has a
@@ -195,6 +196,12 @@ class InboxUnavailable(Postponed):
 
 class DriveUnavailable(Postponed):
     code = "drive_unavailable"
+
+
+class NotExamined(HaulageError):
+    """Why the doctor could not look at another project's worker."""
+
+    code = "not_examined"
 
 
 class LostClaim(HaulageError):

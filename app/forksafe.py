@@ -2,15 +2,16 @@
 # Copyright (c) 2026 The Haulage developers
 """Keeps database connections from crossing a fork, for every SQLAlchemy engine of the process.
 
-`install()` once, early, in the first process. The module needs nothing but SQLAlchemy (1.4, 2.0, 2.1) and may be copied.
+`install()` once, early, in the first process. The module needs nothing but SQLAlchemy (1.4.24 to 2.1) and may be copied.
 
 Covered: every pool of every engine, whoever made it and however it is used; connections that are idle, checked out or
 being made at the fork; the pools' own locks; forks of forks.
 
-Not covered: connections that no SQLAlchemy pool made. Sockets of drivers whose connections have no `fileno()`: they are
-forgotten, but stay open. Locks that other code holds in another thread at the fork, and an engine whose very first
-connection another thread is making then. After a fork that bypasses Python (`clone(2)` from C): a `Connection` or
-`Session` that was open and is used or closed there. An in-memory SQLite database starts empty in a child.
+Not covered: connections that no SQLAlchemy pool made. Sockets of drivers whose connections have no `fileno()` (asyncpg,
+pg8000): they are forgotten, but stay open. Locks that other code holds in another thread at the fork, and an engine
+whose very first connection another thread is making then. After a fork that bypasses Python (`clone(2)` from C): a
+`Connection` or `Session` that was open and is used or closed there. An in-memory SQLite database starts empty in a
+child.
 """
 
 # ruff: noqa: SLF001  SQLAlchemy has no public way from a record to its pool, nor from a pool to its dialect.
@@ -93,7 +94,12 @@ _kept: list[object] = []
 
 
 def install() -> None:
-    """Guard every engine of this process and of all processes forked from it. May be called again at will."""
+    """Guard every engine of this process and of all processes forked from it. May be called again at will.
+
+    Raises RuntimeError where SQLAlchemy is too old to be guarded.
+    """
+    if not hasattr(_ConnectionRecord, "driver_connection"):
+        raise RuntimeError("forksafe needs SQLAlchemy 1.4.24 or newer")
     if event.contains(Pool, "connect", _note_birth):
         return
     event.listen(Engine, "do_connect", _note_pool)

@@ -2,74 +2,160 @@
 
 import argparse
 import json
+import os
+import signal
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import URL, make_url
+import psycopg2
+from sqlalchemy.exc import ArgumentError
 
-from benchmarks.open_transaction import lost_to_a_child
+from benchmarks import picture, report, verdict
+from benchmarks.classic import NAMES, named
+from benchmarks.findings import Findings, Result
+from benchmarks.outcome import Outcome, Size
 from benchmarks.recipes import RECIPES
-from benchmarks.report import Result, markdown, table
-from benchmarks.workload import Outcome, Size, measure
+from benchmarks.states import IDLE, STATES
+from benchmarks.wires import PLAIN, TLS, NoWire, open_ways
+from benchmarks.workload import BrokenOff, measure, measure_each
+from local.account import NoAccount
+from local.discovery import NoServer
+from local.process import NotStarted
 from local.servers import throwaway
 
-WHOLE, QUICK = Size(), Size(tasks_per_child=40, tasks_of_parent=20, patience=2)
-TRIES = 5  # runs without TLS in which the plain inheritance may show its wrong answers
+# One child is enough to end a transaction that is not its own; more would only make luck of who finds out.
+ONE_CHILD, TWO_CHILDREN = Size(1, 20, 10), Size(2, 40, 20)
+WHOLE = {
+    state: Size() if state == IDLE else TWO_CHILDREN if STATES[state].second_engine else ONE_CHILD
+    for state in STATES
+}
+_FEWER = WHOLE | {IDLE: Size(tasks_per_child=40, tasks_of_parent=20)}
+QUICK = {state: replace(size, patience=2.0) for state, size in _FEWER.items()}
+# The fault is a matter of luck: so many runs of plain inheritance may be made until it has shown all it is known for.
+TRIES = {TLS: 10, PLAIN: 5}
+SPEED_RUNS, QUICK_ENOUGH = 3, 500  # runs; transactions/s from which another run costs little
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REFUSED, INTERRUPTED = 2, 130
 
 
-def main() -> None:
+def main() -> int:
     options = parsed()
-    size = QUICK if options.quick else WHOLE
-    began = time.monotonic()
-    with throwaway(plaintext=True) as servers:
-        results = [result for name in RECIPES for result in measured(name, servers.owner_url, size)]
-    print(f"\n{described(size)}\n\n{table(results)}\n\n{time.monotonic() - began:.0f} seconds")
-    if options.json:
-        record = {"size": asdict(size), "results": [result.as_json() for result in results]}
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
-    if options.markdown:
-        options.markdown.write_text(f"{described(size)}\n\n{markdown(results)}")
+    for ending in ENDINGS:
+        signal.signal(ending, _leave)
+    try:
+        with throwaway(plaintext=True) as servers:
+            findings = experiment(servers.owner_url, options)
+        publish(findings, options)
+    except (
+        NoServer,
+        NoAccount,
+        NotStarted,
+        NoWire,
+        BrokenOff,
+        psycopg2.OperationalError,
+        OSError,
+    ) as problem:
+        print(f"The lab cannot run: {problem}", file=sys.stderr)
+        return REFUSED
+    except ArgumentError:  # its own text may hold a password
+        print(
+            "The lab cannot run: DATABASE_URL is no URL like postgresql://user:password@host:5432/database",
+            file=sys.stderr,
+        )
+        return REFUSED
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    return 0 if verdict.passed(findings) else 1
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to FILE")
-    parser.add_argument("--quick", action="store_true", help="fewer transactions and less patience")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lab", description=__doc__)
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write every figure to FILE")
+    parser.add_argument("--markdown", type=writable, metavar="FILE", help="write the tables to FILE")
+    parser.add_argument("--svg", type=writable, metavar="FILE", help="write a picture to FILE")
+    parser.add_argument("--quick", action="store_true", help="fewer transactions")
+    parser.add_argument(
+        "--only", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="RECIPE", help=", ".join(RECIPES)
+    )
     return parser.parse_args()
 
 
-def described(size: Size) -> str:
-    return (
-        f"A parent with two idle pooled connections forks {size.children} children; each runs {size.tasks_per_child} "
-        f"transactions, the parent {size.tasks_of_parent} at the same time. One run; a ratio to read, not a speed to quote. "
-        "Open transaction: the parent inserts, forks a child that calls `Session.remove()` and works, then commits."
+def writable(path: str) -> Path:
+    """Find out before the run, not after it."""
+    if not Path(path).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {Path(path).parent}")
+    return Path(path)
+
+
+def _leave(*_: object) -> None:
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+    raise KeyboardInterrupt
+
+
+def experiment(database_url: str, options: argparse.Namespace) -> Findings:
+    began = time.monotonic()
+    findings = Findings(open_ways(database_url), QUICK if options.quick else WHOLE, os.cpu_count() or 1)
+    print(
+        *findings.wires.left_out.values(), sep="\n", end="\n" if findings.wires.left_out else "", flush=True
     )
+    for recipe in dict.fromkeys(options.only):
+        print(f"{RECIPES[recipe].plain_title} ...", flush=True)
+        for wire in findings.wires.urls:
+            findings.results += measured(findings, recipe, wire)
+    for _ in range(0 if options.quick else SPEED_RUNS - 1):
+        measure_speed_again(findings)
+    findings.seconds = time.monotonic() - began
+    return findings
 
 
-def measured(name: str, url: str, size: Size) -> Iterator[Result]:
-    with_tls = make_url(url).set(drivername="postgresql+psycopg2")
-    without = with_tls.set(query={"sslmode": "disable"})
-    print(f"{RECIPES[name].title} ...", flush=True)
-    tls = measure(name, shown(with_tls), size)
-    plain = list(plain_runs(name, shown(without), size))
-    yield Result(name, tls, plain, lost_to_a_child(name, shown(with_tls)))
+def measured(findings: Findings, recipe: str, wire: str) -> Iterator[Result]:
+    url, sizes = findings.wires.urls[wire], dict(findings.sizes)
+    idle = sizes.pop(IDLE)
+    yield Result(recipe, IDLE, wire, list(runs(recipe, wire, lambda: measure(recipe, url, idle))))
+    for state, outcome in measure_each(recipe, url, sizes).items():
+        yield Result(recipe, state, wire, [outcome])
 
 
-def shown(url: URL) -> str:
-    return url.render_as_string(hide_password=False)
-
-
-def plain_runs(name: str, url: str, size: Size) -> Iterator[Outcome]:
-    """One run; for plain inheritance, whose wrong answers are a matter of luck, several until one comes."""
-    for _ in range(TRIES if name == "inherit" else 1):
-        outcome = measure(name, url, size)
-        yield outcome
-        if outcome.wrong_answers:
+def runs(recipe: str, wire: str, one_run: Callable[[], Outcome]) -> Iterator[Outcome]:
+    """One run; for plain inheritance several, until all that it is known for has come."""
+    made: list[Outcome] = []
+    for _ in range(TRIES[wire] if recipe == verdict.CONTROL else 1):
+        made.append(one_run())
+        yield made[-1]
+        if has_shown_all(wire, made):
             return
 
 
+def measure_speed_again(findings: Findings) -> None:
+    """Run once more what is quick, at another moment: whatever else this machine does may have passed."""
+    wire = findings.main_wire
+    for result in findings.results:
+        is_idle = (result.state, result.wire) == (IDLE, wire)
+        if is_idle and result.recipe != verdict.CONTROL and result.speed > QUICK_ENOUGH:
+            result.tries.append(measure(result.recipe, findings.wires.urls[wire], findings.sizes[IDLE]))
+
+
+def has_shown_all(wire: str, made: Sequence[Outcome]) -> bool:
+    if wire == PLAIN:
+        return bool(made[-1].wrong_answers)
+    return len(named(message for run in made for message in run.messages)) == len(NAMES)
+
+
+def publish(findings: Findings, options: argparse.Namespace) -> None:
+    if options.json:
+        record = findings.as_json(verdict.conclusion(findings))
+        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    if options.markdown:
+        options.markdown.write_text(report.markdown(findings))
+    if options.svg:
+        options.svg.write_text(picture.drawn(findings))
+    print(f"\n{report.terminal(findings)}")
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

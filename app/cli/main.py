@@ -7,7 +7,7 @@ import sys
 import click
 
 from app import database
-from app.cli import admin, look, send
+from app.cli import admin, doctor, look, send
 from app.errors import HaulageError
 
 
@@ -19,7 +19,7 @@ def haulage() -> None:
     database.play("command", pool_size=2)
 
 
-for command in (*send.COMMANDS, *look.COMMANDS, *admin.COMMANDS):
+for command in (*send.COMMANDS, *look.COMMANDS, *doctor.COMMANDS, *admin.COMMANDS):
     haulage.add_command(command)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psutil
@@ -20,9 +21,12 @@ from app.staging import Staging
 from local.system import BIN, System
 from tests.installation import CORP, Installation
 
+if TYPE_CHECKING:
+    from tests.acceptance.forking import Forking
+
 KNOWN_FAULTS = re.compile(
-    r"decryption failed or bad record mac|SSL SYSCALL error|SSL connection has been closed unexpectedly"
-    r"|lost synchronization|PGRES_TUPLES_OK|another command is already in progress"
+    r"bad record mac|SSL SYSCALL error|SSL connection has been closed unexpectedly"
+    r"|lost synchronization|PGRES_TUPLES_OK|does not return rows|another command is already in progress"
 )
 PATIENCE = 60.0
 
@@ -164,3 +168,10 @@ def haulage(installation: Installation, tmp_path: Path) -> Iterator[Haulage]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # also what was stopped, and hears nothing else
             process.wait()
+
+
+@pytest.fixture
+def forking(haulage: Haulage, tmp_path: Path) -> "Forking":
+    from tests.acceptance.forking import Forking  # which imports this module
+
+    return Forking(haulage, tmp_path)

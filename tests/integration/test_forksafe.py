@@ -302,6 +302,41 @@ def rows(engine: Engine, table: str) -> list[int]:
 
 @beside_a_control
 @alone
+def test_over_tls_too_a_process_may_get_anothers_row(url: str, safe: bool) -> None:
+    """While one waits for its answer another asks: the first record that comes is in order for either of them."""
+    install_if(safe)
+    seen: set[str] = set()
+    for _ in range(3 if safe else 40):
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        ask(engine)
+        waiting = fork(functools.partial(echo, engine, after=0, lasting=0.2))
+        asking = fork(functools.partial(echo, engine, after=0.05, lasting=0))
+        seen |= set(outcomes(waiting, asking))
+        if "another's row" in seen:
+            break
+
+    assert seen == {"right"} if safe else "another's row" in seen
+
+
+def echo(engine: Engine, after: float, lasting: float) -> str:
+    """Ask for this process's number, and say whether that is what came."""
+    time.sleep(after)
+    statement = text("SELECT CAST(:number AS text) || pg_sleep(:lasting)")
+    with engine.connect() as connection:
+        got = connection.execute(statement, {"number": os.getpid(), "lasting": lasting}).scalar_one()
+    return "right" if got == str(os.getpid()) else "another's row"
+
+
+def outcomes(*answers: Callable[[], str]) -> Iterator[str]:
+    for answer in answers:
+        try:
+            yield answer()
+        except RuntimeError:
+            yield "failed"
+
+
+@beside_a_control
+@alone
 def test_a_grandchild_is_covered_too(url: str, safe: bool) -> None:
     install_if(safe)
     engine = create_engine(url)
@@ -489,6 +524,16 @@ def test_installing_twice_changes_nothing(url: str) -> None:
     forksafe.install()
 
     assert len(registered) == 1
+
+
+@alone
+def test_a_sqlalchemy_that_cannot_be_guarded_is_refused() -> None:
+    forksafe._ConnectionRecord = type("_ConnectionRecord", (), {})  # type: ignore[misc]  as in 1.4.23
+
+    with pytest.raises(RuntimeError, match=r"1\.4\.24 or newer"):
+        forksafe.install()
+
+    assert not event.contains(Pool, "connect", forksafe._note_birth)
 
 
 @beside_a_control

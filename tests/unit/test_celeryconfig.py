@@ -141,4 +141,5 @@ def test_beat_and_the_imports_name_tasks_that_there_are(environment: pytest.Monk
         value for name, value in vars(queue).items() if name.isupper() and str(value).startswith("tasks.")
     }
     assert {entry["task"] for entry in found["beat_schedule"].values()} <= ours
-    assert {name.rpartition(".")[0] for name in ours} == set(found["imports"])
+    assert {name.rpartition(".")[0] for name in ours} == set(found["imports"][:-1])
+    assert found["imports"][-1] == "tasks.worker"

@@ -12,9 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LADDER = (
-    ("app.errors", "app.models", "app.forksafe", "app.queue"),  # these know nothing of the others
+    # These know nothing of the others.
+    ("app.errors", "app.models", "app.forksafe", "app.queue"),
+    ("app.forkdoctor", "app.forkprobe", "app.forkkeeper"),  # copied to where nothing of ours is
     ("app.names", "app.settings", "app.staging"),
-    ("app.inbox", "app.walk", "app.drives.base", "app.database"),
+    ("app.inbox", "app.walk", "app.drives.base", "app.database", "app.checkup"),
     ("app.drives.filesystem", "app.transfer", "app.catalogue", "app.tokens", "app.schema"),
     ("app.uploads", "app.readiness"),
     ("app.overdue", "app.watch", "app.places", "app.folders", "app.upkeep", "app.results", "app.verify"),
@@ -114,6 +116,11 @@ def test_the_application_knows_nothing_of_its_tasks_its_tests_or_the_local_serve
     }
 
     assert foreign == set()
+
+
+@pytest.mark.parametrize("name", ["forksafe", "forkdoctor", "forkprobe", "forkkeeper"])
+def test_what_is_copied_elsewhere_imports_nothing_of_ours(name: str) -> None:
+    assert {one for one in imported(f"app.{name}") if one.split(".")[0] in OURS} == set()
 
 
 def test_nobody_imports_the_worker() -> None:

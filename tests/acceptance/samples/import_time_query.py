@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app import database
 from app.database import session_scope
-from tasks.worker import app  # noqa: F401  what `celery -A` looks for
+from tests.acceptance.samples.fork_without import app  # noqa: F401  what `celery -A` looks for
 
 with session_scope() as session:  # the classic: a query while modules are imported
     session.execute(text("SELECT 1"))

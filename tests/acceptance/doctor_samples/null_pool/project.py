@@ -1,0 +1,21 @@
+"""No pool: nothing is open when a child is forked."""
+
+import os
+from pathlib import Path
+
+from celery import Celery
+from sqlalchemy import NullPool, create_engine, text
+
+app = Celery("sample", broker=os.environ["SAMPLE_BROKER"])
+app.conf.task_default_queue = os.environ["SAMPLE_QUEUE"]
+
+engine = create_engine(os.environ["SAMPLE_DATABASE"], poolclass=NullPool)
+with engine.connect() as connection:
+    connection.execute(text("SELECT 1"))
+
+
+@app.task(ignore_result=True)
+def work():
+    Path(os.environ["SAMPLE_DIR"], f"ran-{os.getpid()}").touch()
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
