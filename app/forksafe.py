@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, InvalidRequestError
 from sqlalchemy.pool import Pool
 from sqlalchemy.pool.base import _ConnectionRecord
 
@@ -207,6 +207,14 @@ def _forget(birth: _Birth) -> None:
     record.dbapi_connection = record.fairy_ref = None
     if proxy:
         proxy.dbapi_connection = proxy._connection_record = None
+        proxy.cursor = _refuse_use
+
+
+def _refuse_use(*_arguments: object, **_options: object) -> Any:
+    raise InvalidRequestError(
+        "This Session or Connection was open when its process was forked, and its transaction is the parent's: "
+        "end it here with rollback() or close(), then begin anew"
+    )
 
 
 def _renew(pool: Pool) -> None:

@@ -23,6 +23,7 @@ import psycopg2
 import pytest
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 
@@ -286,6 +287,23 @@ def test_an_open_transaction_outlives_whatever_a_child_does(url: str, ending: st
 
     judge(errors, safe=safe)
     assert not safe or rows(engine, table) == [1, 2]
+
+
+@alone
+def test_a_session_open_at_the_fork_says_in_the_child_why_it_cannot_be_used(url: str) -> None:
+    forksafe.install()
+    engine = create_engine(url)
+    session = Session(engine)
+    parent = session.scalar(text("SELECT pg_backend_pid()"))
+
+    def use() -> int:
+        with pytest.raises(StatementError, match="open when its process was forked"):
+            session.execute(text("SELECT 1"))
+        session.rollback()
+        return int(session.scalar(text("SELECT pg_backend_pid()")))
+
+    assert in_child(use) != parent
+    assert session.scalar(text("SELECT pg_backend_pid()")) == parent
 
 
 def new_table(engine: Engine) -> str:

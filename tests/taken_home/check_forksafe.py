@@ -20,6 +20,7 @@ from pathlib import Path
 import forksafe
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
@@ -226,6 +227,25 @@ def test_an_open_scoped_session_outlives_what_a_child_does(install, ending):
     start(work)()
     assert transaction_of(sessions) == before, "the transaction was lost"
     sessions.commit()
+
+
+@check
+def test_a_session_open_at_the_fork_says_in_the_child_why_it_cannot_be_used(install):
+    install()
+    session = sessionmaker(bind=warm())()
+    answer(session)
+
+    def work():
+        try:
+            answer(session)
+        except StatementError as error:
+            if "was open when its process was forked" not in str(error):
+                raise
+        session.rollback()
+        answer(session)
+
+    start(work)()
+    answer(session)
 
 
 @pytest.mark.parametrize("pool", [NullPool, StaticPool], ids=lambda pool: pool.__name__)
