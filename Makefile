@@ -49,13 +49,13 @@ unit integration acceptance:
 
 # The forks have TURNS turns in a row: what happens now and then is what they are about.
 prove: setup
-	$(BIN)/python -m pytest -q -s tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 	for turn in 2 3; do \
 	    $(BIN)/python -m pytest -q -s tests/acceptance/test_faults.py tests/acceptance/test_chaos.py || exit 1; \
 	done
 	turn=1; while test $$turn -lt "$$HAULAGE_TURNS"; do \
 	    turn=$$((turn + 1)); echo "forks, turn $$turn of $$HAULAGE_TURNS"; \
-	    $(BIN)/python -m pytest -q tests/acceptance/test_fork_*.py || exit 1; \
+	    $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/acceptance/test_fork_*.py || exit 1; \
 	done
 
 lab: setup

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.acceptance.forking import Forking
 
 KNOWN_FAULTS = re.compile(
-    r"bad record mac|SSL SYSCALL error|SSL connection has been closed unexpectedly"
+    r"bad record|SSL SYSCALL error|SSL connection has been closed unexpectedly"
     r"|lost synchronization|PGRES_TUPLES_OK|does not return rows|another command is already in progress"
 )
 PATIENCE = 60.0

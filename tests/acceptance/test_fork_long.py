@@ -14,7 +14,7 @@ from tests.acceptance.samples import fork_markers
 
 pytestmark = pytest.mark.prove
 
-CLASSIC = re.compile("bad record mac|EOF detected|closed unexpectedly")
+CLASSIC = re.compile("bad record|EOF detected|closed unexpectedly")
 TOO_LATE = "Timed out waiting for UP message"
 
 
