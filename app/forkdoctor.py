@@ -296,13 +296,23 @@ def _family(top: int, processes: dict[int, Process]) -> list[int]:
 def _sockets(pid: int) -> set[int]:
     """Return the inodes of a process's sockets. Raises PermissionError; a process that has gone holds none."""
     found = set()
-    with suppress(FileNotFoundError, ProcessLookupError):
+    try:
         for descriptor in (PROC / str(pid) / "fd").iterdir():
             with suppress(FileNotFoundError):
                 about = descriptor.stat()
                 if stat.S_ISSOCK(about.st_mode):
                     found.add(about.st_ino)
+    except OSError:
+        if not _has_ended(pid):
+            raise
     return found
+
+
+def _has_ended(pid: int) -> bool:
+    """True also of one on its way out: it has no memory any more, and /proc shows its files to root alone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (PROC / str(pid) / "statm").read_text().startswith("0 ")
+    return True
 
 
 def _held_by(family: list[int], processes: dict[int, Process], remarks: list[str]) -> dict[int, set[int]]:

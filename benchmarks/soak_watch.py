@@ -70,12 +70,22 @@ def memory_of(pid: int) -> float:
 def sockets_of(pid: int) -> set[int]:
     """Return the inodes of a process's sockets; empty if it has gone."""
     found = set()
-    with suppress(FileNotFoundError, ProcessLookupError):
+    try:
         for descriptor in (PROC / str(pid) / "fd").iterdir():
             with suppress(FileNotFoundError):
                 if match := SOCKET.match(str(descriptor.readlink())):
                     found.add(int(match[1]))
+    except OSError:
+        if not has_ended(pid):
+            raise
     return found
+
+
+def has_ended(pid: int) -> bool:
+    """True also of one on its way out: it has no memory any more, and /proc shows its files to root alone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (PROC / str(pid) / "statm").read_text().startswith("0 ")
+    return True
 
 
 def sockets_towards(port: int) -> set[int]:

@@ -18,9 +18,12 @@ def port_of(database_url: str) -> int:
 
 def postgres_sockets(pid: int, port: int) -> set[int]:
     """Return the inodes of the TCP sockets towards that port which a process holds; empty if it has just gone."""
-    with suppress(FileNotFoundError, ProcessLookupError):
+    try:
         return _held(pid) & _towards(pid, port)
-    return set()
+    except OSError:
+        if _has_ended(pid):
+            return set()
+        raise
 
 
 def crossing(parent: int, port: int) -> dict[int, set[int]]:
@@ -40,6 +43,13 @@ def used_by_several(pairs: Iterable[tuple[int, str]]) -> dict[int, set[str]]:
     for session, process in pairs:
         users.setdefault(session, set()).add(process)
     return {session: processes for session, processes in users.items() if len(processes) > 1}
+
+
+def _has_ended(pid: int) -> bool:
+    """True also of one on its way out: it has no memory any more, and /proc shows its files to root alone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (PROC / str(pid) / "statm").read_text().startswith("0 ")
+    return True
 
 
 def _held(pid: int) -> set[int]:

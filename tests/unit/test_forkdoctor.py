@@ -242,6 +242,22 @@ def test_what_is_no_running_process_is_told_in_a_sentence(pid: str, expected: st
         forkdoctor.examine(pid, [], 0)
 
 
+def test_a_process_on_its_way_out_holds_nothing_and_is_nobody_elses() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+
+    try:
+        assert forkdoctor._has_ended(child)
+        assert forkdoctor._sockets(child) == set()
+    finally:
+        os.waitpid(child, 0)
+
+    assert forkdoctor._has_ended(child)
+    assert not forkdoctor._has_ended(os.getpid())
+
+
 def test_another_users_process_is_told_with_its_owner() -> None:
     look = "import os, sys; from app import forkdoctor; os.getuid() or os.setuid(65534); sys.exit(forkdoctor.run('1', [], 0, as_json=False))"
 
