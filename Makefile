@@ -21,7 +21,7 @@ help:
 	@echo "make test               everything that CI runs"
 	@echo "make prove              the long forms of the tests"
 	@echo "make lab                every known recipe against the fork fault, side by side"
-	@echo "make soak [MINUTES=30]  a worker that forks all the time while its parent works, judged from outside"
+	@echo "make soak [MINUTES=1]   a worker that forks all the time while its parent works, judged from outside"
 	@echo "make format             bring the code into its format"
 	@echo "make clean              remove the virtual environment and the data of make up"
 

@@ -10,8 +10,8 @@ being made at the fork; the pools' own locks; forks of forks.
 Not covered: connections that no SQLAlchemy pool made. Sockets of drivers whose connections have no `fileno()` (asyncpg,
 pg8000): they are forgotten, but stay open. Locks that other code holds in another thread at the fork, and an engine
 whose very first connection another thread is making then. After a fork that bypasses Python (`clone(2)` from C): a
-`Connection` or `Session` that was open and is used or closed there. An in-memory SQLite database starts empty in a
-child.
+`Connection` or `Session` that was open and is used or closed there. What was detached from its pool: the parent is safe,
+but in the child closing it raises. An in-memory SQLite database starts empty in a child.
 """
 
 # ruff: noqa: SLF001  SQLAlchemy has no public way from a record to its pool, nor from a pool to its dialect.
@@ -144,7 +144,8 @@ def _note_pool(_dialect: object, record: Any, *_arguments: object) -> None:
 
 def _note_birth(_connection: object, record: Any) -> None:
     fd = _descriptor(record)
-    contested = record.starttime <= _last_fork.ended
+    forking = _last_fork.ended == math.inf
+    contested = forking or record.starttime <= _last_fork.ended <= time.time()  # else the clock was set back
     birth = _Birth(weakref.ref(record), os.getpid(), fd, _socket_at(fd), contested)
     record.info[__name__] = birth
     _births.difference_update([old for old in list(_births) if not old.is_reachable])
@@ -207,13 +208,13 @@ def _forget(birth: _Birth) -> None:
     record.dbapi_connection = record.fairy_ref = None
     if proxy:
         proxy.dbapi_connection = proxy._connection_record = None
-        proxy.cursor = _refuse_use
+        proxy.cursor = proxy.commit = _refuse_use
 
 
 def _refuse_use(*_arguments: object, **_options: object) -> Any:
     raise InvalidRequestError(
         "This Session or Connection was open when its process was forked, and its transaction is the parent's: "
-        "end it here with rollback() or close(), then begin anew"
+        "end it here with close() (a Session with rollback(), too), then begin anew"
     )
 
 

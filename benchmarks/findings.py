@@ -64,9 +64,11 @@ class Findings:
         return all(outcome.is_clean for result in self.of(recipe, state) for outcome in result.tries)
 
     def sockets_kept(self, recipe: str, state: str | None = None, wire: str | None = None) -> int | None:
-        """Sum up; None if it is not known."""
-        counts = [outcome.sockets_kept for outcome in self.shown(recipe, state, wire)]
-        return None if None in counts or not counts else sum(filter(None, counts))
+        """Sum up the most that any run kept; None if it is not known."""
+        results = list(self.of(recipe, state, wire))
+        if not results or any(run.sockets_kept is None for result in results for run in result.tries):
+            return None
+        return sum(max(run.sockets_kept or 0 for run in result.tries) for result in results)
 
     def speed(self, recipe: str) -> float:
         """Transactions per second with idle connections."""

@@ -37,6 +37,7 @@ QUICK = {state: replace(size, patience=2.0) for state, size in _FEWER.items()}
 # The fault is a matter of luck: so many runs of plain inheritance may be made until it has shown all it is known for.
 TRIES = {TLS: 10, PLAIN: 5}
 SPEED_RUNS, QUICK_ENOUGH = 3, 500  # runs; transactions/s from which another run costs little
+ENOUGH_SECONDS = 200  # a machine this slow measures no speed worth repeating
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REFUSED, INTERRUPTED = 2, 130
 
@@ -108,7 +109,8 @@ def experiment(database_url: str, options: argparse.Namespace) -> Findings:
         for wire in findings.wires.urls:
             findings.results += measured(findings, recipe, wire)
     for _ in range(0 if options.quick else SPEED_RUNS - 1):
-        measure_speed_again(findings)
+        if time.monotonic() - began < ENOUGH_SECONDS:
+            measure_speed_again(findings)
     findings.seconds = time.monotonic() - began
     return findings
 

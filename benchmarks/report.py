@@ -11,13 +11,13 @@ from benchmarks.outcome import Outcome
 from benchmarks.recipes import RECIPES
 from benchmarks.states import IDLE, STATES
 from benchmarks.verdict import classic_fault, conclusion
-from benchmarks.wires import TLS, WIRES
+from benchmarks.wires import WIRES
 
-WIDTH = 148  # columns of a terminal
+WIDTH = 118  # columns of a terminal
 HEADINGS = {  # in a terminal: in Markdown
     "recipe": "recipe",
-    "child err": "errors in children",
-    "parent err": "errors in the parent",
+    "child": "errors in children",
+    "parent": "errors in the parent",
     "wrong": "wrong answers",
     "hung": "hung",
     "missing": "rows missing",
@@ -110,7 +110,8 @@ def tables(findings: Findings, name: Callable[[str], str], headings: Mapping[str
         ]
         legend = "" if any(table.rows for table in made) else _legend(headings)
         made.append(Table(caption, list(headings.values()), rows, legend))
-    return [*made, _states(findings, name), _messages(findings, name)]
+    states = [_states(findings, name, wire) for wire in findings.wires.urls]
+    return [*made, *states, _messages(findings, name)]
 
 
 def _legend(headings: Mapping[str, str]) -> str:
@@ -132,17 +133,19 @@ def figures(result: Result) -> list[str]:
     ]
 
 
-def _states(findings: Findings, name: Callable[[str], str]) -> Table:
+def _states(findings: Findings, name: Callable[[str], str], wire: str) -> Table:
     others = [state for state in findings.sizes if state != IDLE]
-    columns = [(state, wire) for state in others for wire in findings.wires.urls]
-    headings = [f"{STATES[state].title}{'' if wire == TLS else '*'}" for state, wire in columns]
     rows = [
-        [name(recipe), *(cell(findings.shown(recipe, state, wire)[0]) for state, wire in columns)]
+        [name(recipe), *(cell(findings.shown(recipe, state, wire)[0]) for state in others)]
         for recipe in findings.recipes
     ]
     explained = "; ".join(f"{STATES[state].title}: {STATES[state].explained}" for state in others)
-    legend = f"*: without TLS. {STATES_LEGEND} The states: {explained}."
-    return Table("Other states of the parent at the fork", ["recipe", *headings], rows, legend)
+    return Table(
+        f"Other states of the parent at the fork, {WIRES[wire]}",
+        ["recipe", *(STATES[state].title for state in others)],
+        rows,
+        f"{STATES_LEGEND} The states: {explained}." if wire == findings.main_wire else "",
+    )
 
 
 def cell(run: Outcome) -> str:

@@ -197,23 +197,35 @@ def soaking(minutes: float, patience: float = 60, *, unguarded: bool = False) ->
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=minutes, default=1.0, help="how long (default: 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write every figure to FILE")
     parser.add_argument(
         "--unguarded", action="store_true", help="the control: without any safeguard; must fail"
     )
     return parser.parse_args(arguments)
 
 
+def writable(path: str) -> Path:
+    """Find out before the soak, not after it."""
+    if not Path(path).parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {Path(path).parent}")
+    return Path(path)
+
+
 def minutes(given: str) -> float:
-    number = float(given)
+    try:
+        number = float(given)
+    except ValueError:
+        number = 0
     if not 0 < number <= 24 * 60:
-        raise argparse.ArgumentTypeError("minutes must be more than 0, and at most a day")
+        raise argparse.ArgumentTypeError("a number is wanted, more than 0 and at most a day (1440)")
     return number
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return 0 if everything is clean, 1 if anything is not."""
     options = parsed(arguments)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     try:
         with soaking(options.minutes, 5 if options.unguarded else 60, unguarded=options.unguarded) as soak:
             verdict = soak.run()
@@ -223,14 +235,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # a second one, or one before the soak had begun
         print("Interrupted; nothing was judged.", file=sys.stderr)
         return 1
+    print(verdict)
+    for line in verdict.wrong or ["nothing is wrong"]:
+        print(f"  {'WRONG: ' if verdict.wrong else ''}{line}")
     if options.json:
         options.json.write_text(json.dumps(verdict.as_json(), indent=2) + "\n")
-    print(verdict)
-    for line in verdict.wrong:
-        print(f"  WRONG: {line}")
-    if not verdict.wrong:
-        print("  Nothing is wrong.")
     return 1 if verdict.wrong else 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

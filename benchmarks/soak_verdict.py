@@ -66,11 +66,14 @@ class Verdict:
             "tracebacks in the worker's log": self.tracebacks,
             "server connections left over": self.connections_left,
             "tasks not done": self.tasks_sent - self.tasks_done,
+            "transactions of grandchildren missing": 2 * self.grandchildren_forked
+            - self.transactions.get("grandchild", 0),
             "workers that did not end when told to, and only then": int(not self.ended_as_told),
             "open transactions without an end": self.parent_began - self.parent_kept - self.parent_lost,
         }
         said = [f"{number} {what}" for what, number in must_be_none.items() if number]
-        if not (self.children_forked and self.grandchildren_forked and self.parent_began and self.looks):
+        seen = (self.children_forked, self.grandchildren_forked, self.parent_began, self.processes_seen)
+        if not (all(seen) and all(self.transactions.get(who) for who in ("parent", "child", "grandchild"))):
             said.append("too little was done to judge by: choose more minutes")
         if self.memory_mib[1] - self.memory_mib[0] > MEMORY_MAY_GROW:
             said.append(f"the parent's memory grew from {self.memory_mib[0]} to {self.memory_mib[1]} MiB")

@@ -3,7 +3,10 @@
 Started by benchmarks.soak, which reads the ledger: a line for whatever any of the worker's processes has lived through.
 """
 
+import ctypes
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +38,11 @@ NOTE = text(
     " SELECT :process, pid || '.' || extract(epoch FROM backend_start), :marker"
     " FROM pg_stat_get_activity(pg_backend_pid()) RETURNING session, marker"
 )
+
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(
+        1, signal.SIGKILL
+    )  # PR_SET_PDEATHSIG: a soak that is killed leaves no worker behind
 
 _ledger = os.open(Path(os.environ["SOAK_DIR"], "ledger"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 _me = SimpleNamespace(depth=0, process=f"{os.getpid()}.{time.time_ns()}", forks=0)
@@ -89,7 +97,9 @@ def fork_and_wait() -> None:
     pid = os.fork()
     if pid == 0:
         work_as_grandchild()
-    os.waitpid(pid, 0)
+    status = os.waitpid(pid, 0)[1]
+    if status:
+        tell("error", "grandchild", f"it ended with {os.waitstatus_to_exitcode(status)}")
 
 
 def work_as_grandchild() -> None:

@@ -105,6 +105,8 @@ def be_parent(trial: Trial, me: Worker, counter: int) -> None:
                 os.close(gate.writer)
                 os.read(gate.reader, 1)  # until the parent has forked them all and begun its transaction
                 be_child(trial, parent, replace(me, number=number), touched.writer)
+        # Told here, not by the child: one that hangs inside a fork hook would never be known of.
+        replace(me, number=number).tell(pid=child)
         children.append(child)
     with ExitStack() as until_committed:
         begun = parent.begun
@@ -115,7 +117,8 @@ def be_parent(trial: Trial, me: Worker, counter: int) -> None:
             )
         os.close(gate.writer)
         work(parent.engines, me, range(trial.size.tasks_of_parent))
-        wait_for_bytes(touched.reader, trial.size.children, trial.size.patience / 2)
+        untouched = wait_for_bytes(touched.reader, trial.size.children, trial.size.patience / 2)
+        me.tell(untouched=untouched)
         finish(begun, me)
     me.tell(end=True)
     for child in children:
@@ -147,7 +150,6 @@ def warm(engine: Engine) -> int | None:
 
 def be_child(trial: Trial, parent: Parent, me: Worker, touched: int) -> None:
     be_mortal()
-    me.tell(pid=os.getpid())
     engines = parent.engines
     with me.telling():
         engines = replace(engines, first=trial.recipe.in_child(engines.first))
@@ -201,11 +203,12 @@ def finish(begun: Transaction, me: Worker) -> None:
         me.tell(transaction=first_line(error))
 
 
-def wait_for_bytes(reader: int, number: int, patience: float) -> None:
-    """Wait until so many bytes have come, but no longer than patience, in seconds."""
+def wait_for_bytes(reader: int, number: int, patience: float) -> int:
+    """Wait until so many bytes have come, but no longer than patience, in seconds; return how many have not."""
     deadline = time.monotonic() + patience
     while number > 0 and select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
         number -= len(os.read(reader, number))
+    return number
 
 
 def first_line(error: Exception) -> str:

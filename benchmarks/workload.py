@@ -98,7 +98,7 @@ def watch(reader: int, size: Size) -> tuple[Outcome, bool]:
 
     The second is True if the parent's transaction was, at its end, the one that it had begun.
     """
-    outcome, is_ours, working = Outcome(), False, dict[int, int]()
+    outcome, is_ours, working, untouched = Outcome(), False, dict[int, int](), 0
     times, kept = list[float](), list[int | None]()
     for said in lines_of(reader, size.patience):
         if "pid" in said:
@@ -107,6 +107,8 @@ def watch(reader: int, size: Size) -> tuple[Outcome, bool]:
             kept.append(said["kept"])
         elif "transaction" in said:
             outcome.transaction_lost, is_ours = said["transaction"], said.get("is_ours", False)
+        elif "untouched" in said:
+            untouched = said["untouched"]
         elif "end" in said:
             del working[said["worker"]]
         else:
@@ -114,6 +116,8 @@ def watch(reader: int, size: Size) -> tuple[Outcome, bool]:
             times.append(time.monotonic())
     kill(working.values())
     outcome.hung = len(working)
+    if untouched and not working:
+        outcome.parent_errors["it committed before every child had worked: a machine too busy to tell"] = 1
     outcome.sockets_kept = None if None in kept or not kept else sum(filter(None, kept))
     done = len(times) - outcome.messages.total()
     outcome.tasks_per_second = round(done / (times[-1] - times[0]), 1) if done > 1 else 0.0

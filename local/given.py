@@ -26,7 +26,8 @@ def urls() -> tuple[str, str] | None:
         return None
     if not database or not redis:
         raise NotStarted(
-            "Set both DATABASE_URL and REDIS_URL, or neither: then servers of our own are started"
+            f"{'DATABASE_URL' if database else 'REDIS_URL'} is set alone: set both DATABASE_URL and REDIS_URL, or unset "
+            "it, and servers of our own are started"
         )
     return make_url(database).set(drivername="postgresql").render_as_string(hide_password=False), redis
 
@@ -61,7 +62,8 @@ def _execute(database_url: str, statement: sql.Composed) -> None:
         connection.cursor().execute(statement)
     except psycopg2.Error as error:
         raise NotStarted(
-            f"DATABASE_URL's role cannot make a database to work in: {str(error).strip()}"
+            f"DATABASE_URL's role cannot make a database to work in: {str(error).strip()}; name a role that may "
+            "(CREATEDB), or unset DATABASE_URL and REDIS_URL, and servers of our own are started"
         ) from error
     finally:
         connection.close()

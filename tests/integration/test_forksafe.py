@@ -22,8 +22,8 @@ from typing import Any
 import psycopg2
 import pytest
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import StatementError
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 
@@ -289,21 +289,45 @@ def test_an_open_transaction_outlives_whatever_a_child_does(url: str, ending: st
     assert not safe or rows(engine, table) == [1, 2]
 
 
+KINDS: dict[str, Callable[[Engine], Any]] = {"Session": Session, "Connection": Connection}
+USES: dict[str, Callable[[Any], object]] = {
+    "execute": lambda opened: opened.execute(text("SELECT 1")),
+    "commit": lambda opened: opened.commit(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("kind", KINDS)
 @alone
-def test_a_session_open_at_the_fork_says_in_the_child_why_it_cannot_be_used(url: str) -> None:
+def test_what_was_open_at_the_fork_says_in_the_child_why_it_cannot_be_used(
+    url: str, kind: str, use: str
+) -> None:
     forksafe.install()
     engine = create_engine(url)
-    session = Session(engine)
-    parent = session.scalar(text("SELECT pg_backend_pid()"))
+    opened = KINDS[kind](engine)
+    opened.begin()
+    parent = opened.execute(text("SELECT pg_backend_pid()")).scalar()
 
-    def use() -> int:
-        with pytest.raises(StatementError, match="open when its process was forked"):
-            session.execute(text("SELECT 1"))
-        session.rollback()
-        return int(session.scalar(text("SELECT pg_backend_pid()")))
+    def try_it() -> int:
+        with pytest.raises(SQLAlchemyError, match="open when its process was forked"):
+            USES[use](opened)
+        opened.close()
+        return ask(engine)
 
-    assert in_child(use) != parent
-    assert session.scalar(text("SELECT pg_backend_pid()")) == parent
+    assert in_child(try_it) != parent
+    assert opened.execute(text("SELECT pg_backend_pid()")).scalar() == parent
+    opened.commit()
+
+
+@alone
+def test_a_clock_that_is_set_back_after_a_fork_refuses_nobody(url: str) -> None:
+    forksafe.install()
+    engine = create_engine(url)
+    in_child(lambda: ask(engine))
+    now = time.time
+    time.time = lambda: now() - 100  # type: ignore[assignment]
+
+    assert ask(engine)
 
 
 def new_table(engine: Engine) -> str:

@@ -247,7 +247,7 @@ NOBODY = {"DATABASE_URL": "postgresql://me:secret@127.0.0.1:1/x", "REDIS_URL": "
     [
         (NO_PROGRAM, "No usable PostgreSQL was found"),
         (NOBODY, "its server cannot be used"),
-        ({**NOBODY, "REDIS_URL": ""}, "Set both DATABASE_URL and REDIS_URL, or neither"),
+        ({**NOBODY, "REDIS_URL": ""}, "set both DATABASE_URL and REDIS_URL"),
         ({**NOBODY, "DATABASE_URL": "me:secret"}, "DATABASE_URL is no URL"),
     ],
 )

@@ -30,7 +30,7 @@ for article, result in asked.items():
 shared = sum(len(processes) > 1 for processes in used_by.values())
 outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("right", "wrong", "failed", "unanswered"))
 print(f"{how_many} orders: {outcomes}")
-print(f"{len(used_by)} PostgreSQL sessions, {shared} of them used by more than one process")
+print(f"the right ones came from {len(used_by)} sessions, {shared} of them used by more than one process")
 for message, count in messages.most_common():
     print(f"{count} x {message}")
 sys.exit(counts["right"] < how_many or shared > 0)
