@@ -224,8 +224,6 @@ def minutes(given: str) -> float:
 def main(arguments: list[str] | None = None) -> int:
     """Return 0 if everything is clean, 1 if anything is not."""
     options = parsed(arguments)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _interrupt)
     try:
         with soaking(options.minutes, 5 if options.unguarded else 60, unguarded=options.unguarded) as soak:
             verdict = soak.run()
@@ -248,4 +246,6 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     sys.exit(main())

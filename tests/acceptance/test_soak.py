@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import soak
+from benchmarks.soak_verdict import Verdict
 
 
 def run(folder: Path, *options: str) -> tuple[int, dict]:
@@ -29,6 +30,16 @@ def test_the_same_soak_without_safeguards_finds_the_fault(tmp_path: Path) -> Non
     assert code == 1
     assert found["sockets_found"] > 0
     assert any("bad record mac" in message for message in found["known_messages"])
+
+
+def test_a_soak_that_did_nothing_is_not_clean() -> None:
+    assert Verdict(1.0).wrong != []
+    lived = {"looks": 9, "children_forked": 9, "grandchildren_forked": 4, "parent_began": 1, "parent_kept": 1}
+    done = {"parent": 9, "child": 9, "grandchild": 8}
+    assert Verdict(1.0, **lived, transactions=done, processes_seen=9).wrong == []
+    assert Verdict(1.0, **lived, transactions=done, processes_seen=0).wrong != []
+    assert Verdict(1.0, **lived, transactions={**done, "grandchild": 7}, processes_seen=9).wrong != []
+    assert Verdict(1.0, **lived, transactions={**done, "parent": 0}, processes_seen=9).wrong != []
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "much", "nan"])
