@@ -8,7 +8,7 @@ from typing import Any
 
 # By these the fault is known: the driver's words, libpq's without TLS, and those of the server about a broken stream.
 KNOWN = re.compile(
-    r"bad record|SSL SYSCALL error|SSL connection has been closed unexpectedly|server closed the connection"
+    r"bad record (?:mac|type)|SSL SYSCALL error|SSL connection has been closed unexpectedly|server closed the connection"
     r"|lost synchronization|PGRES_TUPLES_OK|another command is already in progress"
     r"|invalid message format|invalid frontend message type|unexpected EOF on client connection"
 )
