@@ -19,8 +19,10 @@ from app import forkkeeper, forkprobe
 from app.errors import NotExamined
 
 OURS = Path(forkprobe.__file__).parents[1]
+UNFOLLOWED = f"its driver cannot be followed; {forkprobe.LOOK_FROM_OUTSIDE}"
 START_SECONDS = 60  # to import the project, again to start its worker, and again for the probes to come back
 END_SECONDS = 45  # longer than the keeper takes at worst
+GIVE_ANOTHER = "give the interpreter of the project's environment with --python"
 NEEDED = "import sys; sys.path[:] = filter(None, sys.path); import celery; print(*sys.version_info[:2], celery.__version__)"
 
 
@@ -33,11 +35,23 @@ class Patient:
     directory: Path
 
     def check(self) -> None:
-        """Raise NotExamined unless the interpreter is there and has Celery 5."""
+        """Raise NotExamined unless there is a name, a directory, and an interpreter that has Celery 5."""
+        if not self.app.partition(":")[0].strip():
+            raise NotExamined("--app wants MODULE:APP, as for `celery -A`")
         if not self.directory.is_dir():
             raise NotExamined(f"there is no directory {self.directory}")
+        asked = self._ask()
+        answer = re.search(r"(?:^|\s)(\d+) (\d+) (\d+)(\S*)\s*$", asked.stdout)
+        if asked.returncode != 0 or not answer:
+            raise NotExamined(f"{self.python} {_why_not(asked.stderr)}: {GIVE_ANOTHER}")
+        major, minor, celery, rest = answer.groups()
+        if (int(major), int(minor)) < (3, 8) or int(celery) < 5:
+            found = f"Python {major}.{minor} with Celery {celery}{rest}"
+            raise NotExamined(f"{self.python} is {found}; the doctor needs 3.8 and 5.0")
+
+    def _ask(self) -> subprocess.CompletedProcess[str]:
         try:
-            asked = subprocess.run(
+            return subprocess.run(
                 [self.python, "-c", NEEDED],
                 cwd=self.directory,
                 env=_environment(),
@@ -50,16 +64,6 @@ class Patient:
             raise NotExamined(f"{self.python} cannot be run: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
             raise NotExamined(f"{self.python} did not answer within {START_SECONDS} s") from error
-        if asked.returncode != 0:
-            why = "has no Celery" if "No module named 'celery'" in asked.stderr else _last_line(asked.stderr)
-            raise NotExamined(
-                f"{self.python}: {why}; give the interpreter of the project's environment with --python"
-            )
-        major, minor, version = asked.stdout.split()
-        if (int(major), int(minor)) < (3, 8) or int(version.split(".")[0]) < 5:
-            raise NotExamined(
-                f"{self.python} is Python {major}.{minor} with Celery {version}; the doctor needs 3.8 and 5.0"
-            )
 
 
 @dataclass
@@ -108,7 +112,7 @@ class Checkup:
 
     def wait_for_import(self) -> str:
         """Wait until the project is imported and its broker answered; return the broker's URL without a password."""
-        imported = self._wait("imported", 1, "the project is imported")
+        imported = self._wait("imported", 1, "the project was imported")
         return str(imported[0]["broker"])
 
     def examine(self) -> Findings:
@@ -117,8 +121,8 @@ class Checkup:
         with suppress(BrokenPipeError):
             self._keeper.stdin.write(b"go\n")
             self._keeper.stdin.flush()
-        self._wait("ready", 1, "the worker is ready")
-        self._wait("looked", forkprobe.PROBES, "every probe has come back")
+        self._wait("ready", 1, "the worker was ready")
+        self._wait("looked", forkprobe.PROBES, "every probe had come back")
         return judge(self.found)
 
     def end(self) -> None:
@@ -157,15 +161,16 @@ class Checkup:
                     self.found.append(json.loads(line))
 
     def _log(self) -> str:
-        lines = (self._folder / "log").read_text(errors="replace").strip().splitlines()[-6:]
-        shown = "\n  ".join(forkprobe.without_passwords(line) for line in lines)
-        return f"the last lines of its log:\n  {shown}" if shown else "it wrote no log"
+        log = forkprobe.without_passwords((self._folder / "log").read_text(errors="replace"))
+        lines = [line for line in log.splitlines() if line.strip()] or ["(it wrote none)"]
+        if "Traceback (most recent call last):" in lines and not lines[-1].startswith((" ", "[")):
+            return f"{lines[-1]} (does a file of the project bear a library's name?)"
+        return "the last lines of its log:\n  " + "\n  ".join(lines[-6:])
 
 
 @contextmanager
 def checkup(patient: Patient) -> Iterator[Checkup]:
-    """Import the project in its own interpreter; nothing of it is left after the block."""
-    patient.check()
+    """Import a project that was checked, in its own interpreter; nothing of it is left after the block."""
     folder = Path(tempfile.mkdtemp(prefix="haulage-doctor-"))
     try:
         made = Checkup(patient, folder)
@@ -191,8 +196,11 @@ def judge(found: list[dict[str, Any]]) -> Findings:
         blamed |= {_add(made.faults, one, each) for engine in one["tried"] for each in engine["handed"]}
         blamed |= {_add(made.waiting, one, each) for each in one["held"]}
         made.errors += [f"{each['engine']}: {each['error']}" for each in one["tried"] if "error" in each]
+        made.errors += [
+            f"a connection to {each['server']} crossed the fork: {UNFOLLOWED}" for each in one["strangers"]
+        ]
     for one in looked:
-        for connection in [*one["left"], *one["strangers"]]:
+        for connection in one["left"]:
             if connection["socket"] not in blamed:
                 _add(made.notes, one, connection)
     made.engines = sorted({each["engine"] for one in looked for each in one["tried"]})
@@ -215,6 +223,10 @@ def _add(to: list[dict[str, Any]], line: dict[str, Any], connection: dict[str, A
 def _refusal(line: dict[str, Any]) -> str:
     if line["why"] == "broker":
         return f"the project's broker, {line['at']}, cannot be used: {line['error']}"
+    if line["why"] == "settings":
+        return f"the project's settings, or its broker's URL, cannot be read ({line['error']})"
+    if line["why"] == "pool":
+        return f"this project's worker_pool is {line['error']}, which keeps to one process: nothing crosses a fork, as there is none"
     if line["why"] == "spawn":
         return "this project's worker spawns its children (worker_pool_start_method): nothing crosses a fork, as there is none"
     if line["why"] == "no app":
@@ -222,16 +234,16 @@ def _refusal(line: dict[str, Any]) -> str:
     return f"the project cannot be imported: {line['error']}" + (f" (at {line['at']})" if line["at"] else "")
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it failed without a word"])[-1]
+def _why_not(said: str) -> str:
+    if "No module named 'celery'" in said:
+        return "has no Celery"
+    last = said.strip().rpartition("\n")[2]
+    return f"cannot import Celery ({last})" if "Traceback" in said else "is no Python interpreter"
 
 
 def _environment() -> dict[str, str]:
     """Return our environment without a way to Haulage: the project may have packages of the same names."""
     ways = [str(Path(one).resolve()) for one in re.split(os.pathsep, os.environ.get("PYTHONPATH", "")) if one]
     others = os.pathsep.join(one for one in ways if Path(one) != OURS)
-    return (
-        {**os.environ, "PYTHONPATH": others}
-        if others
-        else {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    )
+    rest = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**rest, "PYTHONPATH": others} if others else rest

@@ -15,12 +15,13 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import re
 import socket
-import stat
 import struct
 import sys
+import textwrap
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -36,9 +37,14 @@ PROC = Path("/proc")
 USUAL_PORTS = {5432, 6432}  # PostgreSQL's and PgBouncer's own
 SERVERS = {"postgres", "postmaster", "pgbouncer"}
 LOOK_EVERY = 0.02  # seconds between two samples of traffic
-SETTLE = 0.2  # a process between fork and exec holds everything for a moment; what is shared, stays shared
+SETTLE = (
+    0.2  # between a fork and an exec, or a hook, everything is held by both for a moment; that is no sharing
+)
+GROWN_UP = 1.0  # whoever has lived so long, and holds what it inherited, is not just passing
 CLOCK_STEP = 0.05  # seconds; the start of a process is told in hundredths
 LISTENING = "0A"
+WIDTH = 100
+MOST_SECONDS, MOST_PORT = 3600, 65535
 
 CURE = (
     "Copy Haulage's forksafe.py (one file, needs only SQLAlchemy) into the project and call forksafe.install() early in "
@@ -53,12 +59,19 @@ VERDICTS = {
             "('bad record mac', 'EOF detected'), without TLS one process can be given another's rows."
         ),
     ),
+    "happened": (
+        "THE FAULT HAS HAPPENED: a connection was shared when the watch began, was used, and has been given up since.",
+        (
+            "Over TLS that is how it ends: the server hangs up, each process connects anew, and all is well until the next "
+            "fork. Look into the logs, of the worker and of the server, for the messages in docs/fork-safety.md."
+        ),
+    ),
     "used": (
         "A shared connection is in use, and more than one process may be the one that uses it: watch longer.",
         "If several use it, they write into one conversation with the server: errors over TLS, wrong rows without.",
     ),
     "used by one": (
-        "THE FAULT WAITS: a shared connection is in use, so far by one process alone.",
+        "THE FAULT WAITS: a shared connection is in use, as far as can be told by one process alone.",
         (
             "As soon as another holder uses its copy, or closes it, both lose the connection, or get each other's rows; "
             "unless the others have all forgotten theirs, as after engine.dispose(close=False), and can never use it."
@@ -67,6 +80,13 @@ VERDICTS = {
     "used earlier": (
         "A shared connection has been used since it is shared, but not while this watched: watch longer, with work to do.",
         "Who used it cannot be told any more. A process that hangs may be waiting on it for an answer that another got.",
+    ),
+    "given up": (
+        "A connection was shared when the watch began, and has been given up since; nobody was seen to use it.",
+        (
+            "Processes that end let go of what they merely kept. But the fault, too, ends with everybody letting go: look "
+            "into the logs for the messages in docs/fork-safety.md, and look again right after the next start."
+        ),
     ),
     "idle": (
         "Connections are shared, but nobody has used them since: harmless so far.",
@@ -83,7 +103,14 @@ VERDICTS = {
             "without."
         ),
     ),
-    "nothing shared": ("Nothing is shared: every connection to PostgreSQL is held by one process alone.", ""),
+    "nothing shared": (
+        "Nothing is shared: every connection to PostgreSQL is held by one process alone.",
+        (
+            "That is so in a sound worker. It is also so in a broken one once the fault has come and healed, since each "
+            "process has connected anew. To be sure, look right after a start or a reload, before the first task; or use "
+            "`haulage doctor --app`."
+        ),
+    ),
     "nothing to judge": (
         "NOTHING TO JUDGE: none of these processes holds a connection to PostgreSQL.",
         (
@@ -114,8 +141,14 @@ class Connection:
 
     inode: int
     where: str
+    port: int
     key: tuple[int, bytes] | None = None  # address family and both ends, as the kernel is asked for it
     holders: set[int] = field(default_factory=set)
+    first_seen: dict[int, float] = field(default_factory=dict)  # by holder; of time.monotonic()
+    settled: set[int] = field(default_factory=set)  # of the holders: those that were not just passing
+    holding: set[int] = field(default_factory=set)  # of the holders: those that hold it still
+    let_go: set[int] = field(default_factory=set)  # of the holders: those that gave it up and lived on
+    opener: int = 0  # of the holders: the parent of the others, if it is one of them
     uses: list[frozenset[int]] = field(
         default_factory=list
     )  # who may have sent, for each time that something was sent
@@ -129,8 +162,27 @@ class Connection:
     def possible_users(self) -> set[int]:
         return {pid for use in self.uses for pid in use}
 
+    @property
+    def is_over(self) -> bool:
+        """True if it was shared, and is not any more."""
+        return len(self.holders & self.holding) < 2
+
     def state(self) -> str:
-        """Return the first word of a verdict on this connection."""
+        """Return the key of the verdict on this connection."""
+        use = self.use()
+        if not self.is_over:
+            return use
+        if use in {"idle", "not watched"}:
+            return "given up"
+        # The opener may use and close what is its own, whoever keeps a copy; and a process that ends lets go of
+        # everything. Another that gives its copy up and lives on had a reason.
+        suspects = (self.possible_users() or self.holders) - {self.opener}
+        if suspects & self.let_go:
+            return "happened"
+        return use if self.uses else "given up"
+
+    def use(self) -> str:
+        """Return how it was used while it was shared."""
         if not self.watched:
             return "not watched"
         if not self.uses:
@@ -148,6 +200,7 @@ class Report:
     looked_at: list[dict[str, Any]]
     remarks: list[str]
     ports: list[int]
+    ports_found: list[int]
     seconds: float
     connections: int
     shared: list[dict[str, Any]]
@@ -161,22 +214,38 @@ class Report:
 
     def as_text(self) -> str:
         headline, meaning = VERDICTS[self.verdict]
-        lines = [f"Looked at {len(self.looked_at)} processes:"]
+        lines = [f"Looked at {_count(len(self.looked_at), 'process', 'processes')}:"]
         lines += [
             f"  {one['pid']:>7} {one['name']}, {_age(one['seconds_old'])} old" for one in self.looked_at
         ]
-        lines += [f"They hold {self.connections} connections to PostgreSQL"]
-        lines[-1] += f" (ports {', '.join(map(str, self.ports))}; others: --port N)."
-        lines += self.remarks
+        lines += [self._held(), *self.remarks]
         for one in self.shared:
             lines += ["", *_shared_lines(one)]
-        lines += ["", headline, *([meaning] if meaning else [])]
-        return "\n".join([*lines, *(["", f"Cure: {CURE}"] if self.shared else [])])
+        lines += ["", wrapped(headline), *([wrapped(meaning)] if meaning else [])]
+        return "\n".join([*lines, *(["", wrapped(f"Cure: {CURE}")] if self.shared else [])])
+
+    def _held(self) -> str:
+        """Name the ports that were found in use; if there are none, those that were looked for."""
+        ports = self.ports_found or self.ports
+        named = ", ".join(map(str, ports[:8])) + (f" and {len(ports) - 8} more" if len(ports) > 8 else "")
+        held = _count(self.connections, "connection", "connections") if self.connections else "no connection"
+        word = "port" if len(ports) == 1 else "ports"
+        return f"When this began they held {held} to PostgreSQL ({word} {named}; others: --port N)."
+
+
+def wrapped(text: str) -> str:
+    """Return a paragraph in lines for a terminal."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _shared_lines(one: dict[str, Any]) -> list[str]:
     holders = ", ".join(map(str, one["holders"]))
-    lines = [f"SHARED  {one['where']} is held by {len(one['holders'])} processes: {holders}"]
+    verb = "was" if one["is_over"] else "is"
+    lines = [f"SHARED  {one['where']} {verb} held by {len(one['holders'])} processes: {holders}"]
     lines += [
         f"        since {one['since']}, {_age(one['seconds_shared'])} ago, when {one['since_pid']} was forked"
     ]
@@ -184,7 +253,23 @@ def _shared_lines(one: dict[str, Any]) -> list[str]:
         lines += [
             "        no holder is the parent of the others: the process that opened it has closed it, or is gone"
         ]
-    return [*lines, f"        {one['use']}"]
+    lines += [f"        {one['use']}"]
+    return [*lines, f"        {_end_of(one)}"] if one["is_over"] else lines
+
+
+def _end_of(one: dict[str, Any]) -> str:
+    ended = [pid for pid in one["holders"] if pid not in one["let_go"] + one["held_still_by"]]
+    return "; ".join(
+        [
+            *(
+                [f"given up by {', '.join(map(str, one['let_go']))} while this watched"]
+                if one["let_go"]
+                else []
+            ),
+            *([f"ended while this watched: {', '.join(map(str, ended))}"] if ended else []),
+            *([f"held still by {one['held_still_by'][0]}"] if one["held_still_by"] else []),
+        ]
+    )
 
 
 def examine(pid: str, ports: list[int], seconds: float) -> Report:
@@ -196,26 +281,21 @@ def examine(pid: str, ports: list[int], seconds: float) -> Report:
     asked, processes = _pid(pid), _processes()
     if asked not in processes:
         raise CannotLook(f"There is no process {asked} here: it has ended, or is hidden from you.")
-    top = _climb(asked, processes)
+    began, top = time.time(), _climb(asked, processes)
     family = _family(top, processes)
     remarks = _remarks(asked, family)
     wanted = set(ports) or _likely_ports(family, processes)
     held = _held_by(family, processes, remarks)
     found = _connections(held, wanted, remarks)
     _add_outsiders(found, processes, held)
-    shared = [one for one in found if len(one.holders) > 1]
-    if shared:
-        _watch(shared, seconds, remarks)
-    now, processes = time.time(), {**processes, **_processes()}
-    shared = [one for one in shared if len(_by_age(one, processes)) > 1]
-    for one in shared:
-        one.shared_since = _by_age(one, processes)[1].started
-    verdict = _verdict(found, shared)
+    shared = _watch(found, seconds, processes, remarks, began) if found else []
+    now, verdict = time.time(), _verdict(found, shared)
     return Report(
         asked=asked,
         looked_at=[{**asdict(processes[one]), "seconds_old": now - processes[one].started} for one in family],
         remarks=remarks,
         ports=sorted(wanted),
+        ports_found=sorted({one.port for one in found}),
         seconds=seconds,
         connections=len(found),
         shared=[_told(one, processes, now) for one in shared],
@@ -238,7 +318,7 @@ def _remarks(asked: int, family: list[int]) -> list[str]:
 
 
 def _pid(given: str) -> int:
-    if not given.isdigit() or int(given) == 0:
+    if not re.fullmatch("[0-9]{1,18}", given) or int(given) == 0:
         raise CannotLook(
             f"{given!r} is no process id: give a number, such as `pgrep -o -f 'celery.* worker'` prints."
         )
@@ -249,21 +329,23 @@ def _pid(given: str) -> int:
 
 
 def _processes() -> dict[int, Process]:
+    return {one.pid: one for one in map(_process, _pids()) if one is not None}
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
+def _process(pid: int) -> Process | None:
+    """Return None for one that has ended."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    name, fields = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    ticks = os.sysconf("SC_CLK_TCK")
-    found = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                text = (entry / "stat").read_text(errors="replace")
-                name, fields = (
-                    text[text.index("(") + 1 : text.rindex(")")],
-                    text[text.rindex(")") + 2 :].split(),
-                )
-                if fields[0] not in "ZX":
-                    pid = int(entry.name)
-                    found[pid] = Process(pid, name, int(fields[1]), booted + int(fields[19]) / ticks)
-    return found
+    started = booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return None if fields[0] in "ZX" else Process(pid, ascii(name)[1:-1], int(fields[1]), started)
 
 
 def _climb(pid: int, processes: dict[int, Process]) -> int:
@@ -297,11 +379,11 @@ def _sockets(pid: int) -> set[int]:
     """Return the inodes of a process's sockets. Raises PermissionError; a process that has gone holds none."""
     found = set()
     try:
-        for descriptor in (PROC / str(pid) / "fd").iterdir():
+        for descriptor in os.listdir(PROC / str(pid) / "fd"):  # noqa: PTH208  not one of them is opened
             with suppress(FileNotFoundError):
-                about = descriptor.stat()
-                if stat.S_ISSOCK(about.st_mode):
-                    found.add(about.st_ino)
+                target = os.readlink(PROC / str(pid) / "fd" / descriptor)
+                if target.startswith("socket:["):
+                    found.add(int(target[len("socket:[") : -1]))
     except OSError:
         if not _has_ended(pid):
             raise
@@ -359,10 +441,11 @@ def _ports_named(environment: str) -> set[int]:
     """Return the port numbers that variables and PostgreSQL URLs name. Nothing else of them leaves this function."""
     ports = set()
     for name, _, value in (one.partition("=") for one in environment.split("\0")):
-        if value.isdigit() and re.fullmatch("PGPORT|.*(POSTGRES|PGSQL|PGBOUNCER).*PORT", name, re.IGNORECASE):
+        of_ours = re.fullmatch("PGPORT|.*(POSTGRES|PGSQL|PGBOUNCER).*PORT", name, re.IGNORECASE)
+        if of_ours and re.fullmatch("[0-9]{1,5}", value):
             ports.add(int(value))
         for _, rest in re.findall(r"(postgres\w*(?:\+\w+)?)://(\S+)", value):
-            hosts = re.sub("^[^/]*@", "", rest)  # without the password, which may look like a port
+            hosts = re.sub("^.*@", "", rest)  # without the password, which may look like a port
             ports |= {int(port) for port in re.findall(r":(\d{1,5})(?=[,/?&'\"]|$)", hosts)}
     return ports
 
@@ -397,12 +480,18 @@ def _connections(held: dict[int, set[int]], ports: set[int], remarks: list[str])
         network = _network(pid)
         rows = tables.get(network) or tables.setdefault(network, {row[0]: row for row in _tcp(pid)})
         for inode in sockets:
-            if inode in rows and struct.unpack("!2xH", rows[inode][2][:4])[0] in ports:
+            if inode in rows and _far_port(rows[inode][2]) in ports:
                 _, family, ends, _, shown = rows[inode]
-                found.setdefault(inode, Connection(inode, shown, (family, ends))).holders.add(pid)
+                made = Connection(inode, shown, _far_port(ends), (family, ends))
+                found.setdefault(inode, made).holders.add(pid)
             elif inode in local:
-                found.setdefault(inode, Connection(inode, local[inode])).holders.add(pid)
+                port = int(local[inode].rpartition(".")[2])
+                found.setdefault(inode, Connection(inode, local[inode], port)).holders.add(pid)
     return list(found.values())
+
+
+def _far_port(ends: bytes) -> int:
+    return int(struct.unpack("!2xH", ends[:4])[0])
 
 
 def _add_outsiders(found: list[Connection], processes: dict[int, Process], held: dict[int, set[int]]) -> None:
@@ -490,7 +579,7 @@ def _local_clients(pid: int, remarks: list[str]) -> dict[int, str]:
                 about = _attributes(body[16:])
                 name = about.get(UNIX_DIAG_NAME, b"").decode(errors="replace").rstrip("\0")
                 if re.search(r"/\.s\.PGSQL\.\d+$", name) and UNIX_DIAG_PEER in about:
-                    clients[struct.unpack("=I", about[UNIX_DIAG_PEER])[0]] = name
+                    clients[struct.unpack("=I", about[UNIX_DIAG_PEER])[0]] = ascii(name)[1:-1]
     except OSError as error:
         remarks.append(f"Unix-domain sockets were not looked at: {_silence(error)}")
     return clients
@@ -504,68 +593,161 @@ def _how_to_enter(pid: int) -> str:
     return f"{pid} has a network of its own (a container); as root: nsenter --net -t {pid} python3 forkdoctor.py {pid}"
 
 
-def _watch(shared: list[Connection], seconds: float, remarks: list[str]) -> None:
-    """Note who uses these connections for that many seconds, and drop holders that were only passing."""
-    tcp = [one for one in shared if one.key]
-    if len(tcp) < len(shared):
-        remarks.append("The use of unix-domain sockets was not watched: the kernel counts no bytes on them.")
-    first = min(min(one.holders) for one in shared)
-    if _elsewhere(first):
-        remarks.append(f"Use was not watched: {_how_to_enter(first)}")
-        tcp = []
-    try:
-        with _netlink() as netlink:
-            _sample(netlink, tcp, time.monotonic() + max(seconds, SETTLE))
-    except OSError as error:
-        for one in tcp:
-            one.watched = False
-        remarks.append(f"Use was not watched: {_silence(error)}")
-    before = [one.holders for one in shared]
-    for one in shared:
-        one.holders = set()
-    for pid in set().union(*before):
-        with suppress(OSError):
-            _add_holder(shared, pid)
-
-
-def _sample(netlink: socket.socket, watched: list[Connection], deadline: float) -> None:
-    known = set(_pids())
-    sent = {one.inode: _bytes_sent(netlink, one) for one in watched}
-    for one in watched:
-        one.watched = sent[one.inode] is not None
-    started = _run_times(watched)
-    while time.monotonic() < deadline:
+def _watch(
+    found: list[Connection],
+    seconds: float,
+    processes: dict[int, Process],
+    remarks: list[str],
+    began: float,
+) -> list[Connection]:
+    """Note who holds, uses and gives up these connections for that many seconds; return those that were truly shared."""
+    for one in found:
+        for pid in list(one.holders):
+            _hold(one, processes[pid], began)
+    silent: list[str] = []
+    known, traffic = set(processes), _Traffic(_countable(found, silent), silent)
+    deadline = time.monotonic() + max(seconds, SETTLE)
+    while True:
+        last = _is_late(deadline)
+        known = _note_newcomers(found, known, processes)
+        traffic.look()
+        _note_holders(found)  # after the counters: whoever has let go by now may have sent until now
+        if last:
+            break
         time.sleep(LOOK_EVERY)
-        known = _note_newcomers(watched, known)
-        next_started = _run_times(
-            watched
-        )  # before the counters, and `ended` after them: between the two lies every use
-        now = {one.inode: _bytes_sent(netlink, one) for one in watched}
-        ended = _run_times(watched)
-        for one in watched:
-            before, after = sent[one.inode], now[one.inode]
-            if before is not None and after is not None and after > before:
-                ran = frozenset(pid for pid in one.holders if ended.get(pid) != started.get(pid))
-                one.uses += [ran] if ran else []
-        started, sent = next_started, now
+    traffic.end()
+    for one in found:
+        one.holders = one.settled | one.certain_users()
+    shared = [one for one in found if len(one.holders) > 1]
+    for one in shared:
+        first, second = _by_age(one, processes)[:2]
+        one.shared_since = second.started
+        one.opener = first.pid if first.pid in {processes[pid].parent for pid in one.holders} else 0
+    remarks += silent if shared else []
+    return shared
 
 
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+def _is_late(deadline: float) -> bool:
+    return time.monotonic() >= deadline
 
 
-def _note_newcomers(watched: list[Connection], known: set[int]) -> set[int]:
+def _hold(one: Connection, process: Process, began: float) -> None:
+    """Note a holder; one that was grown up when the look at it began is not just passing."""
+    one.holders.add(process.pid)
+    one.holding.add(process.pid)
+    one.first_seen[process.pid] = time.monotonic()
+    if began - process.started >= GROWN_UP:
+        one.settled.add(process.pid)
+
+
+def _note_newcomers(found: list[Connection], known: set[int], processes: dict[int, Process]) -> set[int]:
     now = set(_pids())
     for pid in now - known:
         with suppress(OSError):
-            _add_holder(watched, pid)
+            began, sockets, process = time.time(), _sockets(pid), _process(pid)
+            for one in found:
+                if process is not None and one.inode in sockets:
+                    processes[pid] = process
+                    _hold(one, process, began)
     return now
+
+
+def _note_holders(found: list[Connection]) -> None:
+    shared = [one for one in found if len(one.holding) > 1 or one.holding - one.settled]
+    for pid in {pid for one in shared for pid in one.holding}:
+        with suppress(OSError):  # it may not be read any more; then nothing has changed
+            now, sockets = time.monotonic(), _sockets(pid)
+            for one in shared:
+                if pid in one.holding:
+                    _note_holder(one, pid, now, still=one.inode in sockets)
+
+
+def _note_holder(one: Connection, pid: int, now: float, *, still: bool) -> None:
+    if still and now - one.first_seen[pid] >= SETTLE:
+        one.settled.add(pid)
+    elif not still:
+        one.holding.remove(pid)
+        if not _has_ended(pid):
+            one.let_go.add(pid)
+
+
+def _countable(found: list[Connection], remarks: list[str]) -> list[Connection]:
+    tcp = [one for one in found if one.key]
+    if len(tcp) < len(found):
+        remarks.append("The use of unix-domain sockets was not watched: the kernel counts no bytes on them.")
+    first = min(min(one.holders) for one in found)
+    if _elsewhere(first):
+        remarks.append(f"Use was not watched: {_how_to_enter(first)}")
+        return []
+    return tcp
+
+
+class _Traffic:
+    """What goes out on these connections, and who may have sent it."""
+
+    def __init__(self, watched: list[Connection], remarks: list[str]) -> None:
+        self._watched, self._remarks = watched, remarks
+        self._netlink: socket.socket | None = None
+        self._sent: dict[int, int | None] = {}
+        self._started: dict[int, dict[str, str]] = {}
+        try:
+            self._netlink = _netlink()
+            self._sent = self._counters(self._netlink)
+        except OSError as error:
+            self._give_up(error)
+        for one in self._watched:
+            one.watched = self._sent[one.inode] is not None
+        self._started = _run_times(self._watched)
+
+    def look(self) -> None:
+        """Note who may have sent what went out since the last look."""
+        if self._netlink is None:
+            return
+        try:
+            self._look(self._netlink)
+        except OSError as error:
+            self._give_up(error)
+
+    def end(self) -> None:
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
+
+    def _look(self, netlink: socket.socket) -> None:
+        # Before the counters, and `ended` after them: between the two lies every use.
+        next_started = _run_times(self._watched)
+        now = self._counters(netlink)
+        ended = _run_times(self._watched)
+        for one in self._watched:
+            if len(one.holding) > 1:
+                ran = {pid for pid in one.holding if ended.get(pid) != self._started.get(pid)}
+                self._note_use(one, frozenset(ran or one.holding), self._sent[one.inode], now[one.inode])
+        self._started, self._sent = next_started, now
+
+    @staticmethod
+    def _note_use(one: Connection, ran: frozenset[int], before: int | None, after: int | None) -> None:
+        # Whoever sends after the server hung up has the connection reset; else it is gone when its last holder is.
+        if before is not None and after is None:
+            ran = frozenset(pid for pid in ran if not _has_ended(pid))
+        if ran and before is not None and (after is None or after > before):
+            one.uses.append(ran)
+
+    def _counters(self, netlink: socket.socket) -> dict[int, int | None]:
+        return {one.inode: _bytes_sent(netlink, one) for one in self._watched}
+
+    def _give_up(self, error: OSError) -> None:
+        for one in self._watched:
+            one.watched = False
+        if self._watched:
+            self._remarks.append(f"Use was not watched: {_silence(error)}")
+        self._watched = []
+        self.end()
 
 
 def _run_times(watched: list[Connection]) -> dict[int, dict[str, str]]:
     """Return for each holder how long, and how often, each of its threads has run."""
     found = {}
-    for pid in {pid for one in watched for pid in one.holders}:
+    for pid in {pid for one in watched if len(one.holding) > 1 for pid in one.holding}:
         with suppress(OSError):
             threads = (PROC / str(pid) / "task").iterdir()
             found[pid] = {thread.name: (thread / "schedstat").read_text() for thread in threads}
@@ -607,6 +789,9 @@ def _told(one: Connection, processes: dict[int, Process], now: float) -> dict[st
         "where": one.where,
         "socket": one.inode,
         "holders": [each.pid for each in holders],
+        "held_still_by": sorted(one.holders & one.holding),
+        "let_go": sorted(one.holders & one.let_go),
+        "is_over": one.is_over,
         "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second.started)),
         "seconds_shared": now - second.started,
         "since_pid": second.pid,
@@ -630,7 +815,7 @@ def _use(one: Connection, now: float) -> str:
         + (f", as far as can be told from {possible}" if possible else ""),
         "used by several": f"used by {named or possible}"
         + (f" and one of {possible}" if certain and possible else ""),
-    }[one.state()]
+    }[one.use()]
 
 
 def _age(seconds: float) -> str:
@@ -646,14 +831,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="forkdoctor.py", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("pid", help="of the parent: Celery, gunicorn or any other")
     parser.add_argument(
-        "--port", type=int, action="append", default=[], help="where PostgreSQL listens; may be repeated"
+        "--port", type=_a_port, action="append", default=[], help="where PostgreSQL listens; may be repeated"
     )
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="how long to watch what is shared (default: 5)"
+        "--seconds", type=_some_seconds, default=5.0, help="how long to watch what is shared (default: 5)"
     )
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
     return run(chosen.pid, chosen.port, chosen.seconds, as_json=chosen.json)
+
+
+def _a_port(given: str) -> int:
+    with suppress(ValueError):
+        if 1 <= int(given) <= MOST_PORT:
+            return int(given)
+    raise argparse.ArgumentTypeError(f"{given!r} is no port: give a number from 1 to {MOST_PORT}")
+
+
+def _some_seconds(given: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(float(given)) and 0 <= float(given) <= MOST_SECONDS:
+            return float(given)
+    raise argparse.ArgumentTypeError(
+        f"{given!r} will not do: give a number of seconds from 0 to {MOST_SECONDS}"
+    )
 
 
 def run(pid: str, ports: list[int], seconds: float, *, as_json: bool) -> int:
@@ -661,18 +862,24 @@ def run(pid: str, ports: list[int], seconds: float, *, as_json: bool) -> int:
     try:
         report = examine(pid, ports, seconds)
     except CannotLook as error:
-        sys.stdout.write(
-            json.dumps({"verdict": "could not look", "reason": str(error), "exit_code": 2}) + "\n"
-            if as_json
-            else ""
-        )
-        sys.stderr.write("" if as_json else f"{error}\n")
+        told = {"verdict": "could not look", "reason": str(error), "exit_code": 2}
+        _write(sys.stdout, json.dumps(told) + "\n" if as_json else "")
+        _write(sys.stderr, "" if as_json else f"{error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
+        _write(sys.stderr, "Interrupted.\n")
         return 2
-    sys.stdout.write((report.as_json() if as_json else report.as_text()) + "\n")
+    _write(sys.stdout, (report.as_json() if as_json else report.as_text()) + "\n")
     return report.exit_code
+
+
+def _write(stream: Any, text: str) -> None:
+    """Write at once; a reader that has gone, as `head` does, is no error of ours."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the interpreter complains at its end
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PROBES, CHILDREN, TASKS_PER_CHILD = 8, 2, 2  # four children: two at the start, two that replace them
 BYTES_SENT, TCP_INFO_LENGTH = 200, 232  # of struct tcp_info, linux/tcp.h
+ONE_PROCESS = {"solo", "threads", "gevent", "eventlet"}
+LOOK_FROM_OUTSIDE = "look at the worker at its work: haulage doctor --pid"
 IDLE = 0  # libpq's transaction status
 SPEAKS = {
     "do_ping": "a pre-ping",
@@ -172,7 +174,8 @@ def watch() -> None:
         psycopg2.connect = _noting(psycopg2.connect)
     with suppress(ImportError):
         psycopg: Any = importlib.import_module("psycopg")
-        psycopg.Connection.connect = _noting(psycopg.Connection.connect)
+        # Through its function, so that a subclass still makes connections of its own kind.
+        psycopg.Connection.connect = classmethod(_noting(psycopg.Connection.connect.__func__))
         psycopg.connect = psycopg.Connection.connect
     with suppress(ImportError):
         event = importlib.import_module("sqlalchemy.event")
@@ -333,6 +336,10 @@ def _try(engine: Any) -> dict[str, Any]:
     try:
         for _ in range(min(max(1, _idle(engine.pool)), 20)):
             fairy = engine.raw_connection()
+            if _descriptor(_driver_connection(fairy)) < 0:
+                _kept.append(fairy)
+                told["error"] = f"its driver does not tell its sockets; {LOOK_FROM_OUTSIDE}"
+                break
             birth = _inherited_under(fairy)
             if birth:
                 told["handed"].append(birth.told())
@@ -341,7 +348,8 @@ def _try(engine: Any) -> dict[str, Any]:
                 own.append(fairy)
                 told["session"] = _ask(fairy)
     except Exception as error:  # noqa: BLE001  the project's database may answer anything
-        told["error"] = without_passwords(f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}")
+        said = str(error).strip().partition("\n")[0]
+        told["error"] = without_passwords(f"{type(error).__name__}: {said}")
     for fairy in own:
         fairy.close()
     return told
@@ -378,10 +386,14 @@ def main() -> None:
     sys.argv = ["celery", "-A", name, *options]
     sys.path[:] = [project, *(one for one in sys.path if one and Path(one) != state.folder)]
     app = _find(name)
-    _isolate(app, token)
-    task = _probe_task(app, token)
-    connection = _broker(app, int(pipe))
-    tell("imported", broker=connection, connections=[one.told() for one in births.values()])
+    try:
+        _isolate(app, token)
+        task = _probe_task(app, token)
+        broker = _broker(app, int(pipe))
+    except Exception as error:  # noqa: BLE001  of whatever library; its text may quote the broker's URL
+        tell("refused", why="settings", error=type(error).__name__)
+        raise SystemExit(3) from None
+    tell("imported", broker=broker, connections=[one.told() for one in births.values()])
     if sys.stdin.readline() == "go\n":
         signals = importlib.import_module("celery.signals")
         send = functools.partial(_send, task, token)
@@ -407,7 +419,8 @@ def _find(name: str) -> Any:
         )
         raise SystemExit(3) from None
     if not isinstance(found, base.Celery):
-        tell("refused", why="no app", error=f"{name} is a {type(found).__name__}")
+        is_task = isinstance(found, importlib.import_module("celery.app.task").Task)
+        tell("refused", why="no app", error=f"{name} is a {'task' if is_task else type(found).__name__}")
         raise SystemExit(3)
     return found
 
@@ -421,13 +434,18 @@ def _where(error: BaseException) -> str:
 
 
 def without_passwords(text: str) -> str:
-    return re.sub(r"://[^\s/]*@", "://***@", text)
+    text = re.sub(r"://\S*@", "://***@", text)  # there may be slashes in them
+    named = r"(?i)\b(password|passwd|pwd)(['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&]+)"
+    return re.sub(named, r"\1\2***", text)
 
 
 def _isolate(app: Any, token: str) -> None:
     """Keep this worker to its own queue, its own keys and itself."""
     if app.conf.get("worker_pool_start_method") == "spawn":
         tell("refused", why="spawn")
+        raise SystemExit(3)
+    if app.conf.get("worker_pool") in ONE_PROCESS:
+        tell("refused", why="pool", error=app.conf.get("worker_pool"))
         raise SystemExit(3)
     app.conf.update(
         worker_pool="prefork",
@@ -438,6 +456,10 @@ def _isolate(app: Any, token: str) -> None:
         worker_disable_rate_limits=True,
         task_send_sent_event=False,
         task_always_eager=False,
+        task_routes=None,
+        task_time_limit=None,
+        task_soft_time_limit=None,
+        worker_direct=False,
         broker_connection_retry_on_startup=False,
     )
     step = importlib.import_module("celery.bootsteps").ConsumerStep  # would read the project's own queues
@@ -452,6 +474,8 @@ def _isolate(app: Any, token: str) -> None:
 def _probe_task(app: Any, token: str) -> Any:
     kombu, base = importlib.import_module("kombu"), importlib.import_module("celery.app.task")
     exchange = kombu.Exchange(token, type="direct")
+    app.amqp.flush_routes()
+    app.amqp.router = app.amqp.Router()  # the project may have made one, with its routes, at its import
     app.amqp.queues.add(kombu.Queue(token, exchange, routing_key=token))
     make = app.task(
         name=f"{token}.look",
@@ -473,9 +497,19 @@ def _broker(app: Any, pipe: int) -> str:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             tell("refused", why="broker", error=without_passwords(lines[-1]), at=shown)
             raise SystemExit(3) from None
+        connection.transport_options = {
+            name: value for name, value in connection.transport_options.items() if _can_be_sent(value)
+        }
         with suppress(Exception):
             keeper.write(pickle.dumps(connection))
     return shown
+
+
+def _can_be_sent(value: Any) -> bool:
+    try:
+        return bool(pickle.dumps(value))
+    except Exception:  # noqa: BLE001  pickle has no single error for this
+        return False
 
 
 def _send(task: Any, token: str, **_: Any) -> None:

@@ -16,6 +16,9 @@ from app.errors import NotExamined
 EXIT_CODES = {"sound": 0, "fault": 1, "fault waits": 1}  # anything else: 2
 HEADLINES = {
     "fault": "THE FAULT IS HERE: this project's worker lets database connections cross a fork, and uses them there.",
+    "handed out": (
+        "THE FAULT IS HERE: this project's worker lets database connections cross a fork, and its pools hand them out there."
+    ),
     "fault waits": "THE FAULT WAITS: connections cross a fork, and the first task that uses one brings it about.",
     "sound": "Sound: no child got hold of another process's connection, and none spoke on one.",
     "nothing to judge": (
@@ -23,7 +26,10 @@ HEADLINES = {
         "for one, so nothing crossed a fork. That is not the same as healthy: if the engine is made only when a task "
         "first runs, look at the worker at its work: haulage doctor --pid."
     ),
-    "could not look": "NOT JUDGED: nothing crossed as far as was seen, but not every engine could be tried.",
+    "could not look": (
+        "NOT JUDGED: nothing was found so far, but not everything could be tried. If a database could not be reached: "
+        "start the database, and look again."
+    ),
 }
 
 
@@ -92,21 +98,26 @@ def _give_up(why: str, *, as_json: bool) -> NoReturn:
 
 
 def _examine(patient: Patient, *, ask: bool) -> Findings:
+    patient.check()
     _say(
-        f"""This will, with {patient.python} in {patient.directory}:
+        f"""This will, with {patient.python}
+in {patient.directory}:
   - import {patient.app}: whatever the project does at import is done;
   - connect to its broker, and say which that is before going on;
-  - start its worker: prefork whatever its settings say, 2 children, each replaced after 2 tasks; no beat, no events, no
-    remote control, no consumer of its own. Its signal handlers run (worker_init, worker_process_init, task_prerun and so on), its tasks do not: the worker reads one queue
-    alone, of random name, with 8 tasks of ours;
-  - in these children check out connections from the project's own engines, and run SELECT pg_backend_pid() on them;
+  - start its worker: prefork, 2 children, each replaced after 2 tasks; no beat, no events, no remote control,
+    no consumer of its own. Its signal handlers run (worker_init, worker_process_init, task_prerun and so on),
+    its tasks do not: the worker reads one queue alone, of random name, with 8 tasks of ours;
+  - in these children check out connections from the project's own engines, and run SELECT pg_backend_pid()
+    on them;
   - end the worker and delete the queue."""
     )
-    _confirm("Import the project?", ask=ask)
+    _confirm("Import the project?", "nothing was started, as you say", ask=ask)
     with checkup(patient) as worker:
         broker = worker.wait_for_import()
         _say(f"Its broker is {broker}; the queue is {worker.token}.")
-        _confirm("Start the worker?", ask=ask)
+        _confirm(
+            "Start the worker?", "the project was imported, and its worker not started, as you say", ask=ask
+        )
         return _examined(worker)
 
 
@@ -119,29 +130,40 @@ def _say(what: str) -> None:
     click.echo(what, err=True)
 
 
-def _confirm(question: str, *, ask: bool) -> None:
+def _confirm(question: str, declined: str, *, ask: bool) -> None:
     if not ask:
         return
     if not sys.stdin.isatty():
         raise NotExamined("nothing was started: the doctor asks first, and nobody can answer here; add --yes")
-    if not click.confirm(question, err=True):
-        raise NotExamined("nothing was done, as you say")
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort as error:  # Ctrl-C or Ctrl-D; click would end with 1, which says something else here
+        click.echo(err=True)
+        raise NotExamined(declined) from error
+    if not agreed:
+        raise NotExamined(declined)
+
+
+def _headline(findings: Findings) -> str:
+    """Say "uses" only if a process was heard: what merely lies in a pool, the probe alone may have asked for."""
+    heard = any("said" in one for one in findings.faults)
+    return HEADLINES["handed out" if findings.faults and not heard else findings.verdict]
 
 
 def _json(findings: Findings) -> str:
-    told = {"verdict": findings.verdict, "headline": HEADLINES[findings.verdict], **asdict(findings)}
+    told = {"verdict": findings.verdict, "headline": _headline(findings), **asdict(findings)}
     return json.dumps(
         told | {"cure": forkdoctor.CURE if findings.faults or findings.waiting else ""}, indent=2
     )
 
 
 def _text(findings: Findings) -> str:
-    lines = [
-        (
-            f"Looked into {findings.children} children ({findings.replaced} of them forked in the place of others); engines "
-            f"tried: {', '.join(findings.engines) or 'none'}."
-        )
-    ]
+    children = f"{findings.children} {'child' if findings.children == 1 else 'children'}"
+    tried = ", ".join(findings.engines) or "none"
+    looked = (
+        f"Looked into {children} ({findings.replaced} forked in the place of others); engines tried: {tried}."
+    )
+    lines = [forkdoctor.wrapped(looked)]
     for one in findings.faults:
         lines += ["", f"FAULT  {_fault(one)}", *_where(one)]
     for one in findings.waiting:
@@ -152,9 +174,11 @@ def _text(findings: Findings) -> str:
             f"NOTE   A connection to {one['server']} stays open in {_children(one)}, unused.",
             *_where(one),
         ]
-    lines += ["", *(f"Could not be tried: {error}" for error in findings.errors), HEADLINES[findings.verdict]]
+    lines += [""] if findings.errors else []
+    lines += [forkdoctor.wrapped(f"Could not be tried: {error}") for error in findings.errors]
+    lines += ["", forkdoctor.wrapped(_headline(findings))]
     if findings.faults or findings.waiting:
-        lines += ["", f"Cure: {forkdoctor.CURE}"]
+        lines += ["", forkdoctor.wrapped(f"Cure: {forkdoctor.CURE}")]
     return "\n".join(lines)
 
 

@@ -7,16 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import redis
 from sqlalchemy import make_url
 
+from app import forkdoctor
 from local.home import PROJECT
 from local.servers import Servers
 from local.system import BIN
@@ -85,12 +88,12 @@ class Project:
         return [BIN / "haulage", "doctor", "--app", self.app, "--dir", self.root, "--python", self.python]
 
     @contextmanager
-    def worker(self) -> Iterator[psutil.Process]:
+    def worker(self, *options: str) -> Iterator[psutil.Process]:
         """Run its own worker, with two children."""
         log = self.root / "worker.log"
         with log.open("wb") as output:
             started = subprocess.Popen(
-                [self.python, "-m", "celery", "-A", self.app, "worker", "-c", "2", "-l", "info"],
+                [self.python, "-m", "celery", "-A", self.app, "worker", "-c", "2", "-l", "info", *options],
                 cwd=self.root,
                 env=self.environment,
                 stdout=output,
@@ -138,3 +141,23 @@ def processes_of(token: str) -> list[int]:
             if token in " ".join(one.cmdline()) or any(token in file.path for file in one.open_files()):
                 found.append(one.pid)
     return found
+
+
+def examine_until(
+    pid: int, port: int, begin: Callable[[], object], done: Callable[[], object], patch: pytest.MonkeyPatch
+) -> forkdoctor.Report:
+    """Let the doctor watch; let something begin when it knows who holds what, and end the watch when that is done."""
+    watch = {"began": time.monotonic(), "looks": 0, "begun": False}
+
+    def is_late(_deadline: float) -> bool:
+        assert time.monotonic() - watch["began"] < 60, "it is done before long"
+        if watch["begun"]:
+            return bool(done())
+        watch["looks"] += time.monotonic() - watch["began"] > 2 * forkdoctor.SETTLE
+        if watch["looks"] == 3:
+            watch["begun"] = True
+            begin()
+        return False
+
+    patch.setattr(forkdoctor, "_is_late", is_late)
+    return forkdoctor.examine(str(pid), [port], 0)

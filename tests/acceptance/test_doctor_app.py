@@ -9,11 +9,18 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from click.testing import CliRunner
+from sqlalchemy import make_url
 
+from app import forkprobe
+from app.checkup import GIVE_ANOTHER
+from app.cli.main import haulage as haulage_command
 from local.home import PROJECT
 from local.servers import Servers
 from tests import environments
@@ -134,23 +141,84 @@ def test_it_asks_before_anything_is_imported_and_again_before_the_worker_starts(
     assert "add --yes" in ended.stderr
     assert not (asked.root / "imported").exists()
 
-    try:
-        master, terminal = pty.openpty()
-    except OSError:
-        pytest.skip("there are no pseudo-terminals here, as in some containers")
-    with subprocess.Popen(
-        asked.command, cwd=PROJECT, env=asked.environment, stdin=terminal, stderr=subprocess.PIPE, text=True
-    ) as doctor:
-        os.write(master, b"y\n")
-        wait_until((asked.root / "imported").exists, "the project is imported")
-        os.write(master, b"n\n")
-        said = doctor.communicate(timeout=60)[1]
-    os.close(master)
-    os.close(terminal)
-    assert doctor.returncode == 2
+    code, said = answered(asked, [b"y\n", b"n\n"])
+    assert (asked.root / "imported").exists()
+    assert code == 2
     assert "Start the worker?" in said
+    assert "its worker not started, as you say" in said
+    assert all(len(line) <= 110 for line in said.splitlines() if str(asked.root) not in line)
     assert f"127.0.0.1:{servers.redis_url.rsplit(':', 1)[1].split('/')[0]}" in said
     assert servers.redis_url.split(":")[2].split("@")[0] not in said, "no password"
+
+
+INTERRUPT, END_OF_FILE = b"\x03", b"\x04"
+
+
+@pytest.mark.parametrize(
+    ("answers", "last_words"),
+    [
+        ([END_OF_FILE], "nothing was started"),
+        pytest.param([INTERRUPT], "nothing was started", marks=pytest.mark.prove),
+        ([b"y\n", INTERRUPT], "its worker not started"),
+        pytest.param([b"y\n", END_OF_FILE], "its worker not started", marks=pytest.mark.prove),
+    ],
+)
+def test_whoever_breaks_off_at_a_question_is_not_told_that_something_is_shared(
+    answers: list[bytes], last_words: str, tmp_path: Path, servers: Servers
+) -> None:
+    code, said = answered(sample("no_database", tmp_path, servers), answers)
+
+    assert code == 2
+    assert last_words in said.splitlines()[-1]
+    assert "Aborted!" not in said
+
+
+QUESTIONS = ("Import the project?", "Start the worker?")
+
+
+# Takes the terminal, and lets Ctrl-C through: make may run in the background.
+ON_A_TERMINAL = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def answered(patient: Project, answers: list[bytes]) -> tuple[int, str]:
+    """Answer the doctor's questions on a terminal of its own; return its exit code, and all that it said."""
+    try:
+        ours, its = pty.openpty()
+    except OSError:
+        pytest.skip("there are no pseudo-terminals here, as in some containers")
+    doctor = subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, *patient.command],
+        cwd=PROJECT,
+        env=patient.environment,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    )
+    os.close(its)
+    said = b""
+    try:
+        for question, answer in zip(QUESTIONS, answers, strict=False):
+            while question.encode() not in said:
+                said += os.read(ours, 1000)
+            # A signal that comes a moment before Python begins to read is noticed with the next key alone.
+            wait_until(
+                lambda: psutil.Process(doctor.pid).status() == psutil.STATUS_SLEEPING, "it waits for a key"
+            )
+            os.write(ours, answer)
+        with suppress(OSError):  # how Linux tells that nobody has the terminal any more
+            while more := os.read(ours, 1000):
+                said += more
+        return doctor.wait(), said.decode().replace("\r\n", "\n").strip()
+    finally:
+        doctor.kill()
+        doctor.wait()
+        os.close(ours)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.prove)])
@@ -194,6 +262,7 @@ def test_a_doctor_that_is_stopped_leaves_no_process_no_key_and_no_file(
     [
         ("failing:app", "ZeroDivisionError: division by zero (at failing.py:2)"),
         ("project:QUEUE", "no Celery app"),
+        ("project:work", "project:work is a task, and no Celery app"),
         pytest.param("nowhere:app", "No module named 'nowhere'", marks=pytest.mark.prove),
         pytest.param("project:nothing", "has no attribute nothing", marks=pytest.mark.prove),
         pytest.param("leaving:app", "SystemExit: a sentence of the project", marks=pytest.mark.prove),
@@ -219,6 +288,148 @@ def test_a_project_that_cannot_be_imported_is_told_in_a_sentence(
     assert (ended.returncode, ended.stdout) == (2, "")
     assert expected in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["", ":", " :app"])
+def test_a_name_that_names_nothing_is_refused_before_anything(name: str, tmp_path: Path) -> None:
+    ended = CliRunner().invoke(haulage_command, ["doctor", "--app", name, "--dir", str(tmp_path)])
+
+    assert ended.exit_code == 2
+    assert ended.output == "haulage: --app wants MODULE:APP, as for `celery -A`\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--dir", "/nowhere"], "there is no directory /nowhere"),
+        (["--python", "/nowhere/python"], "/nowhere/python cannot be run: No such file or directory"),
+        (["--python", "/bin/false"], f"/bin/false is no Python interpreter: {GIVE_ANOTHER}"),
+        (["--python", "/bin/true"], f"/bin/true is no Python interpreter: {GIVE_ANOTHER}"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_the_announcement(options: list[str], expected: str) -> None:
+    ended = CliRunner().invoke(haulage_command, ["doctor", "--app", "project:app", *options])
+
+    assert ended.exit_code == 2
+    assert ended.output == f"haulage: {expected}\n"
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_worker_that_never_forks_is_told_so(pool: str, tmp_path: Path, servers: Servers) -> None:
+    patient = sample("import_query", tmp_path, servers)
+    work = patient.root / "tasks" / "work.py"
+    work.write_text(work.read_text() + f'\ncelery.conf.worker_pool = "{pool}"\n')
+
+    ended = patient.doctor("--yes")
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"this project's worker_pool is {pool}" in ended.stderr.splitlines()[-1]
+
+
+def test_a_connection_whose_driver_cannot_be_followed_is_not_called_sound(
+    tmp_path: Path, servers: Servers
+) -> None:
+    patient = sample("lazy_engine", tmp_path, servers)
+    url = make_url(servers.owner_url)
+    change(
+        patient,
+        "engine = ",
+        f"import socket\nkept = socket.create_connection(({url.host!r}, {url.port}))\nengine = ",
+    )
+
+    ended = patient.doctor("--yes")
+
+    assert ended.returncode == 2
+    said = " ".join(ended.stdout.split())
+    assert "crossed the fork: its driver cannot be followed; look at the worker at its work" in said
+    assert "NOT JUDGED" in said
+
+
+def test_a_database_that_is_down_is_told_with_what_to_do(tmp_path: Path, servers: Servers) -> None:
+    patient = project("lazy_engine", tmp_path, servers, url="postgresql://nobody:hush@127.0.0.1:1/none")
+
+    ended = patient.doctor("--yes")
+
+    said = " ".join(ended.stdout.split())
+    assert ended.returncode == 2
+    assert re.search(r"Could not be tried: 127\.0\.0\.1:1/none: OperationalError: connection to server", said)
+    assert "start the database, and look again" in said
+    assert "hush" not in ended.stdout + ended.stderr
+    assert all(len(line) <= 110 for line in ended.stdout.splitlines())
+
+
+def test_a_pool_that_nobody_but_the_probe_has_asked_is_not_said_to_be_used(
+    tmp_path: Path, servers: Servers
+) -> None:
+    broken = sample("weak_receiver", tmp_path, servers)
+
+    ended = broken.doctor("--yes")
+
+    said = " ".join(ended.stdout.split())
+    assert ended.returncode == 1
+    assert "and its pools hand them out there" in said
+    assert "and uses them there" not in said
+
+
+def test_a_file_that_shadows_a_library_is_told_in_one_line(tmp_path: Path, servers: Servers) -> None:
+    patient = sample("no_database", tmp_path, servers)
+    (patient.root / "amqp.py").write_text("")
+
+    ended = patient.doctor("--yes")
+
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert "does a file of the project bear a library's name?" in ended.stderr.splitlines()[-1]
+
+
+def test_settings_that_cannot_be_used_elsewhere_neither_stop_it_nor_leave_anything(
+    tmp_path: Path, servers: Servers
+) -> None:
+    patient = sample("lazy_engine", tmp_path, servers)
+    change(
+        patient,
+        "engine = ",
+        """def refuse(*_, **__):
+    raise RuntimeError("no task of mine")
+
+
+app.conf.task_routes = (refuse,)
+app.amqp.router
+app.conf.broker_transport_options = {"max_retries": 3, "on_error": lambda *_: None}
+engine = """,
+    )
+    before = keys(servers)
+
+    ended = patient.doctor("--yes", "--json")
+
+    assert told(ended)["verdict"] == "sound", ended.stdout + ended.stderr
+    assert keys(servers) == before
+
+
+def test_a_broker_with_a_slash_in_its_password_keeps_it_to_itself(tmp_path: Path, servers: Servers) -> None:
+    ended = sample("no_database", tmp_path, servers).doctor(
+        "--yes", SAMPLE_BROKER="redis://:hunter2/xyzzy@127.0.0.1:1/0"
+    )
+
+    assert ended.returncode == 2
+    assert re.search("cannot be (used|read)", ended.stderr)
+    assert "hunter2" not in ended.stderr
+    assert "xyzzy" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://u:se/cret@h/d",
+        "connect(password='secret')",
+        "password: secret",
+        "host=h password=secret user=u",
+        '{"passwd": "secret"}',
+    ],
+)
+def test_no_password_is_shown(text: str) -> None:
+    assert "cret" not in forkprobe.without_passwords(text)
 
 
 def test_an_app_without_a_database_is_nothing_to_judge(tmp_path: Path, servers: Servers) -> None:
@@ -262,7 +473,7 @@ def test_a_worker_that_dies_at_its_start_is_told_with_the_end_of_its_log(
     ended = dying.doctor("--yes")
 
     assert ended.returncode == 2
-    assert "the project's worker ended before the worker is ready" in ended.stderr
+    assert "the project's worker ended before the worker was ready" in ended.stderr
     assert "the project's last words" in ended.stderr
 
 
@@ -278,7 +489,8 @@ def test_an_interpreter_without_celery_or_none_at_all_is_told(
     ended = patient.doctor("--yes")
 
     assert ended.returncode == 2
-    assert re.search("cannot be run: No such file|has no Celery", ended.stderr)
+    assert re.search(f"cannot be run: No such file|has no Celery: {GIVE_ANOTHER}", ended.stderr)
+    assert "This will" not in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

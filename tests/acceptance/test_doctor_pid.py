@@ -13,7 +13,8 @@ from sqlalchemy import make_url
 from app import forkdoctor
 from local.servers import Servers
 from tests.acceptance.conftest import Haulage, wait_until
-from tests.acceptance.foreign import project
+from tests.acceptance.evidence import crossing
+from tests.acceptance.foreign import examine_until, project
 from tests.acceptance.test_doctor_app import sample
 
 CAN_BE_SEEN = ("weak_receiver", "scoped_session", "flask_sqlalchemy", "dispose_without_closing")
@@ -31,6 +32,23 @@ def examine(pid: int, servers: Servers, seconds: float = 1) -> dict[str, Any]:
     ended = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert ended.stderr == ""
     return {"ended": ended.returncode, **forkdoctor.json.loads(ended.stdout)}
+
+
+def holders(inode: int, pids: list[int]) -> set[int]:
+    """Return who has this socket among its files, whether or not it is connected to anything."""
+    held = {pid: list(Path(f"/proc/{pid}/fd").iterdir()) for pid in pids}
+    return {
+        pid
+        for pid, files in held.items()
+        if f"socket:[{inode}]" in {link for file in files for link in target(file)}
+    }
+
+
+def target(file: Path) -> list[str]:
+    try:
+        return [str(file.readlink())]
+    except FileNotFoundError:
+        return []
 
 
 def test_a_connection_that_two_children_use_in_turn_is_the_fault_at_work(
@@ -67,6 +85,48 @@ def test_what_crossed_the_fork_and_lies_idle_is_seen(name: str, tmp_path: Path, 
 
     assert (found["verdict"], found["ended"]) == ("idle", 1)
     assert {pid for shared in found["shared"] for pid in shared["holders"]} == children | {worker.pid}
+
+
+@pytest.mark.parametrize("_again", range(3))
+def test_a_fault_that_comes_and_heals_while_it_watches_is_told(
+    _again: int, tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, port = project("weak_receiver", tmp_path, servers), make_url(servers.owner_url).port
+    with broken.worker() as worker:
+        shared_at_first = crossing(worker.pid, port)
+        (inode,) = shared_at_first[worker.pid]
+
+        def has_healed() -> bool:
+            broken.send(20)
+            return holders(inode, list(shared_at_first)) == {worker.pid}
+
+        report = examine_until(worker.pid, port, lambda: None, has_healed, monkeypatch)
+        children = {child.pid for child in worker.children()}
+        log = (broken.root / "worker.log").read_text()
+        after = examine(worker.pid, servers)
+
+    assert len(shared_at_first) == 3
+    assert "OperationalError" in log, "the fault was there"
+    assert (report.verdict, report.exit_code) == ("happened", 1), report.as_text()
+    (shared,) = report.shared
+    assert set(shared["let_go"]) == children
+    assert shared["held_still_by"] == [worker.pid]
+    assert "THE FAULT HAS HAPPENED" in report.as_text()
+    assert (after["verdict"], after["ended"]) == ("nothing shared", 0), "from now on nobody can tell"
+    assert "in a broken one once the fault has come and healed" in after["meaning"]
+
+
+def test_children_that_come_and_go_in_a_sound_worker_are_not_blamed(
+    tmp_path: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, port = project("forksafe_copied", tmp_path, servers), make_url(servers.owner_url).port
+    with sound.worker("--max-tasks-per-child", "1") as worker:
+        report = examine_until(
+            worker.pid, port, lambda: sound.send(12), lambda: len(sound.ran) >= 10, monkeypatch
+        )
+
+    assert (report.verdict, report.exit_code) == ("nothing shared", 0), report.as_text()
+    assert report.connections >= 1, "its parent is careless, and was at every fork"
 
 
 @pytest.mark.parametrize("name", ["lazy_engine", pytest.param("forksafe_copied", marks=pytest.mark.prove)])

@@ -1,12 +1,18 @@
 """The soak, for a few seconds: clean with the safeguards, and the same soak without them, which finds what there is."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import soak
 from benchmarks.soak_verdict import Verdict
+from benchmarks.soak_watch import Watch
 
 
 def run(folder: Path, *options: str) -> tuple[int, dict]:
@@ -28,8 +34,37 @@ def test_the_same_soak_without_safeguards_finds_the_fault(tmp_path: Path) -> Non
     code, found = run(tmp_path, "--unguarded")
 
     assert code == 1
-    assert found["sockets_found"] > 0
     assert any("bad record mac" in message for message in found["known_messages"])
+
+
+PARENT = """
+import os, socket, sys, time
+from pathlib import Path
+held = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+if os.fork() == 0:
+    if sys.argv[2] == "closes":
+        held.close()
+    Path("/proc/self/comm").write_text("soak-child")
+    print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("child", "found"), [("holds", 1), ("closes", 0)])
+def test_the_watch_finds_a_socket_of_the_parent_in_a_child(child: str, found: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [sys.executable, "-c", PARENT, str(port), child]
+        with subprocess.Popen(command, stdout=-1, start_new_session=True) as parent:
+            try:
+                assert parent.stdout is not None
+                parent.stdout.readline()
+                watch = Watch(parent.pid, port)
+                watch.look()
+            finally:
+                os.killpg(parent.pid, signal.SIGKILL)
+
+    assert (watch.looks, watch.processes_seen, len(watch.found)) == (1, 1, found)
 
 
 def test_a_soak_that_did_nothing_is_not_clean() -> None:

@@ -19,6 +19,8 @@ from click.testing import CliRunner
 
 from app import forkdoctor
 from app.cli.main import haulage
+from tests.acceptance.conftest import wait_until
+from tests.acceptance.foreign import examine_until
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
 
@@ -90,6 +92,141 @@ def family(where: str, speakers: str = "", end: str = "") -> Iterator[list[int]]
 
 def examine(pid: int, port: str, seconds: float = 0.6) -> forkdoctor.Report:
     return forkdoctor.examine(str(pid), [int(port)], seconds)
+
+
+# Connects, and plays a scene with children, whose second act comes when there is a file `go`.
+SCENE = """
+import os, pathlib, socket, subprocess, sys, time
+connection, here = socket.create_connection(("127.0.0.1", int(sys.argv[1]))), pathlib.Path(sys.argv[2])
+connection.setblocking(False)
+def second_act():
+    while not (here / "go").exists():
+        time.sleep(0.01)
+def fork(act):
+    pid = os.fork()
+    if pid == 0:
+        act()
+        (here / f"done-{os.getpid()}").touch()
+        time.sleep(60)
+    return pid
+def hold_on():
+    second_act()
+def give_up():
+    second_act()
+    connection.close()
+def use_and_give_up():
+    second_act()
+    for _ in range(10):
+        connection.send(b"x")
+        time.sleep(0.03)
+    connection.close()
+def end():
+    second_act()
+    (here / f"done-{os.getpid()}").touch()
+    os._exit(0)
+def use_and_end():
+    for _ in range(20):
+        connection.send(b"x")
+        time.sleep(0.03)
+    (here / f"done-{os.getpid()}").touch()
+    os._exit(0)
+def work_and_run_others():
+    while True:
+        connection.send(b"x")
+        subprocess.run(["true"])
+        (here / f"done-{time.monotonic()}").touch()
+def one_after_another():
+    while True:
+        os.waitpid(fork(use_and_end), 0)
+        for _ in range(10):
+            connection.send(b"x")
+            time.sleep(0.03)
+connection.send(b"x")
+time.sleep(0.2)
+print(flush=True)
+exec(sys.argv[3])
+time.sleep(60)
+"""
+TWO = "fork({0}); fork({0})"
+
+
+def play(
+    scene: str, folder: Path, patch: pytest.MonkeyPatch, *, acts: int = 2, begin: int = 3
+) -> forkdoctor.Report:
+    """Watch a scene until so many acts are done, from when so many processes are on the stage."""
+    with listener() as port:
+        command = [sys.executable, "-c", SCENE, port, folder, scene]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as parent:
+            try:
+                parent.stdout.readline()
+                wait_until(
+                    lambda: len(forkdoctor._family(parent.pid, forkdoctor._processes())) >= begin,
+                    "all are here",
+                )
+                return examine_until(
+                    parent.pid,
+                    int(port),
+                    (folder / "go").touch,
+                    lambda: len(list(folder.glob("done-*"))) >= acts,
+                    patch,
+                )
+            finally:
+                os.killpg(parent.pid, signal.SIGKILL)
+
+
+def test_what_is_used_and_given_up_while_it_watches_has_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = play(TWO.format("use_and_give_up"), tmp_path, monkeypatch)
+
+    (shared,) = report.shared
+    assert (report.verdict, report.exit_code) == ("happened", 1)
+    assert len(shared["let_go"]) == 2
+    assert shared["held_still_by"] == [report.asked]
+    assert "THE FAULT HAS HAPPENED" in report.as_text()
+    assert f"held still by {report.asked}" in report.as_text()
+
+
+@pytest.mark.parametrize(("act", "words"), [("give_up", "given up by"), ("end", "ended while this watched")])
+def test_what_is_given_up_unused_is_told_without_blame(
+    act: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = play(TWO.format(act), tmp_path, monkeypatch)
+
+    assert (report.verdict, report.exit_code) == ("given up", 1)
+    assert "FAULT" not in report.as_text()
+    assert "nobody was seen to use it" in " ".join(report.as_text().split())
+    assert words in report.as_text()
+
+
+def test_an_opener_that_uses_and_closes_its_own_is_not_said_to_have_brought_the_fault_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = "fork(hold_on); use_and_give_up(); (here / 'done-1').touch()"
+
+    report = play(scene, tmp_path, monkeypatch, begin=2)
+
+    assert (report.verdict, report.exit_code) == ("used by one", 1)
+    assert report.shared[0]["used_by"] == [report.asked]
+    assert report.shared[0]["let_go"] == [report.asked]
+
+
+def test_children_that_come_one_after_another_are_seen_to_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = play("one_after_another()", tmp_path, monkeypatch, acts=3, begin=1)
+
+    assert (report.verdict, report.exit_code) == ("used by several", 1)
+    assert len(report.shared[0]["holders"]) >= 2
+
+
+def test_what_holds_everything_for_a_moment_before_it_runs_a_program_shares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = play("work_and_run_others()", tmp_path, monkeypatch, acts=300, begin=1)
+
+    assert (report.verdict, report.exit_code) == ("nothing shared", 0), report.as_text()
+    assert "in a broken one once the fault has come and healed" in " ".join(report.as_text().split())
 
 
 def test_two_children_that_use_one_connection_are_the_fault_at_work() -> None:
@@ -165,6 +302,62 @@ def test_a_unix_domain_socket_is_found_by_its_servers_name(tmp_path: Path) -> No
     assert "unix-domain sockets was not watched" in report.as_text()
 
 
+def test_what_it_says_fits_a_terminal_and_names_the_ports_that_matter() -> None:
+    with listener() as port, listener() as other, family(port) as pids:
+        report = forkdoctor.examine(str(pids[0]), [int(port), int(other)], 0)
+
+    assert all(len(line) <= 110 for line in report.as_text().splitlines())
+    assert f"they held 1 connection to PostgreSQL (port {port}; others: --port N)" in report.as_text()
+    assert sorted(json.loads(report.as_json())["ports"]) == sorted([int(port), int(other)])
+    assert "\n" not in json.loads(report.as_json())["meaning"]
+
+
+def test_one_process_and_no_connection_are_told_in_the_singular() -> None:
+    report = forkdoctor.examine(str(os.getpid()), [1], 0)
+
+    assert "Looked at 1 process:" in report.as_text()
+    assert "they held no connection to PostgreSQL (port 1; others: --port N)" in report.as_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--seconds", "nan"],
+        ["--seconds", "-1"],
+        ["--seconds", "3601"],
+        ["--seconds", "soon"],
+        ["--port", "0"],
+        ["--port", "65536"],
+        ["--port", "five"],
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        forkdoctor.main(["1", *options])
+
+    assert ended.value.code == 2
+    assert "give a number" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_and_a_terminal_without_letters_are_no_error(tmp_path: Path) -> None:
+    program = "import pathlib, time; pathlib.Path('/proc/self/comm').write_text('b\u00f6s\\nname'); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        command = [sys.executable, FILE, str(process.pid), "--port", "1"]
+        ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        read = subprocess.run(command, capture_output=True, text=True, env=ascii_only)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unread:
+            unread.stdout.close()
+            said = unread.stderr.read()
+        process.kill()
+
+    assert (read.returncode, read.stderr) == (2, "")
+    assert "b\\xf6s\\nname" in read.stdout
+    assert (unread.returncode, said) == (2, b"")
+
+
 def test_sockets_towards_other_ports_do_not_count() -> None:
     with listener() as port, family(port, speakers="1,2") as pids:
         report = examine(pids[0], str(int(port) - 1))
@@ -206,13 +399,15 @@ def test_ports_come_from_the_environment_and_nothing_else_does() -> None:
         "SEVERAL=postgresql://u:888@/name?host=h1:6003&host=h2:6004",
         "LIST=postgresql://u:555@h1:6005,h2:6006/name",
         "POSTGRES_SERVICE_PORT=6007",
-        "POSTGRES_PORT=tcp://10.0.0.1:6008",
+        "POSTGRES_PORT=tcp://10.0.0.1:6009",
+        "SLASHED=postgres://u:12345/abc@h:6008/db",
+        "PGPORT=\u00b2",
         "REDIS_URL=redis://:pw@127.0.0.1:6379/0",
         "HTTP_PORT=8000",
         "PATH=/bin",
     ]
 
-    assert forkdoctor._ports_named("\0".join(environment)) == {5544, *range(6001, 6008)}
+    assert forkdoctor._ports_named("\0".join(environment)) == {5544, *range(6001, 6009)}
 
 
 def test_a_port_in_the_workers_environment_is_looked_at_unasked() -> None:
@@ -233,6 +428,7 @@ def test_a_port_in_the_workers_environment_is_looked_at_unasked() -> None:
     [
         ("celery", "is no process id"),
         ("0", "is no process id"),
+        ("\u00b2", "is no process id"),
         ("-1", "is no process id"),
         ("4194999", "no process"),
     ],
