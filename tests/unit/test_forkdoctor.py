@@ -150,6 +150,14 @@ time.sleep(60)
 TWO = "fork({0}); fork({0})"
 
 
+def is_done(folder: Path, acts: int, *, ended: bool) -> bool:
+    """True once so many have written that they are done, and have ended if that is their act: they write it before."""
+    done = list(folder.glob("done-*"))
+    return len(done) >= acts and (
+        not ended or all(forkdoctor._has_ended(int(one.name.removeprefix("done-"))) for one in done)
+    )
+
+
 def play(
     scene: str, folder: Path, patch: pytest.MonkeyPatch, *, acts: int = 2, begin: int = 3
 ) -> forkdoctor.Report:
@@ -167,7 +175,7 @@ def play(
                     parent.pid,
                     int(port),
                     (folder / "go").touch,
-                    lambda: len(list(folder.glob("done-*"))) >= acts,
+                    lambda: is_done(folder, acts, ended=scene == TWO.format("end")),
                     patch,
                 )
             finally:
