@@ -37,9 +37,8 @@ PROC = Path("/proc")
 USUAL_PORTS = {5432, 6432}  # PostgreSQL's and PgBouncer's own
 SERVERS = {"postgres", "postmaster", "pgbouncer"}
 LOOK_EVERY = 0.02  # seconds between two samples of traffic
-SETTLE = (
-    0.2  # between a fork and an exec, or a hook, everything is held by both for a moment; that is no sharing
-)
+# Seconds. Between a fork and an exec, or a hook, everything is held by both for a moment; that is no sharing.
+SETTLE = 0.2
 GROWN_UP = 1.0  # whoever has lived so long, and holds what it inherited, is not just passing
 CLOCK_STEP = 0.05  # seconds; the start of a process is told in hundredths
 LISTENING = "0A"

@@ -1,15 +1,15 @@
 """Watches a soaking worker from outside: the sockets that its processes hold, and what its parent takes up."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from benchmarks import sockets
+
 PAST_ITS_HOOKS = "soak-"  # how the name of a forked process begins once all its fork hooks have run
-SOCKET = re.compile(r"socket:\[(\d+)\]")
 PROC = Path("/proc")
 MIB = 2**20
 
@@ -28,11 +28,11 @@ class Watch:
 
     def look(self) -> None:
         """Sample once. A process that has just been forked does not count yet, one that ends meanwhile not any more."""
-        towards = sockets_towards(self.port)
+        towards = sockets.connected(self.port, self.worker)
         for child in children_of(self.worker):
             forked = [one for one in (child, *children_of(child)) if is_past_its_hooks(one)]
-            theirs = {one: sockets_of(one) & towards for one in forked}
-            parents = sockets_of(self.worker)
+            theirs = {one: sockets.held_by(one) & towards for one in forked}
+            parents = sockets.held_by(self.worker)
             self.found += [
                 f"{one}: {sorted(held & parents)}" for one, held in theirs.items() if held & parents
             ]
@@ -65,36 +65,3 @@ def memory_of(pid: int) -> float:
     """Return its resident memory in MiB."""
     pages = int((PROC / str(pid) / "statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGESIZE") / MIB
-
-
-def sockets_of(pid: int) -> set[int]:
-    """Return the inodes of a process's sockets; empty if it has gone."""
-    found = set()
-    try:
-        for descriptor in (PROC / str(pid) / "fd").iterdir():
-            with suppress(FileNotFoundError):
-                if match := SOCKET.match(str(descriptor.readlink())):
-                    found.add(int(match[1]))
-    except OSError:
-        if not has_ended(pid):
-            raise
-    return found
-
-
-def has_ended(pid: int) -> bool:
-    """True also of one on its way out: it has no memory any more, and /proc shows its files to root alone."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return (PROC / str(pid) / "statm").read_text().startswith("0 ")
-    return True
-
-
-def sockets_towards(port: int) -> set[int]:
-    """Return the inodes of all TCP sockets of this machine that are connected to that port."""
-    found = set()
-    for table in ("tcp", "tcp6"):
-        with suppress(FileNotFoundError):
-            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if int(fields[2].rsplit(":", 1)[1], 16) == port:
-                    found.add(int(fields[9]))
-    return found
