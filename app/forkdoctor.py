@@ -258,17 +258,14 @@ def _shared_lines(one: dict[str, Any]) -> list[str]:
 
 def _end_of(one: dict[str, Any]) -> str:
     ended = [pid for pid in one["holders"] if pid not in one["let_go"] + one["held_still_by"]]
-    return "; ".join(
-        [
-            *(
-                [f"given up by {', '.join(map(str, one['let_go']))} while this watched"]
-                if one["let_go"]
-                else []
-            ),
-            *([f"ended while this watched: {', '.join(map(str, ended))}"] if ended else []),
-            *([f"held still by {one['held_still_by'][0]}"] if one["held_still_by"] else []),
-        ]
-    )
+    said = []
+    if one["let_go"]:
+        said.append(f"given up by {', '.join(map(str, one['let_go']))} while this watched")
+    if ended:
+        said.append(f"ended while this watched: {', '.join(map(str, ended))}")
+    if one["held_still_by"]:
+        said.append(f"held still by {one['held_still_by'][0]}")
+    return "; ".join(said)
 
 
 def examine(pid: str, ports: list[int], seconds: float) -> Report:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from benchmarks import picture, report, verdict
 from benchmarks.classic import NAMES, named
 from benchmarks.findings import Findings, Result
+from benchmarks.options import writable
 from benchmarks.outcome import Outcome, Size
 from benchmarks.recipes import RECIPES
 from benchmarks.states import IDLE, STATES
@@ -83,13 +84,6 @@ def parsed() -> argparse.Namespace:
         "--only", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="RECIPE", help=", ".join(RECIPES)
     )
     return parser.parse_args()
-
-
-def writable(path: str) -> Path:
-    """Find out before the run, not after it."""
-    if not Path(path).parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {Path(path).parent}")
-    return Path(path)
 
 
 def _leave(*_: object) -> None:

@@ -20,6 +20,7 @@ import redis
 from celery import Celery
 from sqlalchemy import make_url
 
+from benchmarks.options import writable
 from benchmarks.soak_verdict import Verdict, known_messages, read_ledger
 from benchmarks.soak_watch import Watch, at_start_and_end
 from local.account import NoAccount
@@ -202,13 +203,6 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--unguarded", action="store_true", help="the control: without any safeguard; must fail"
     )
     return parser.parse_args(arguments)
-
-
-def writable(path: str) -> Path:
-    """Find out before the soak, not after it."""
-    if not Path(path).parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {Path(path).parent}")
-    return Path(path)
 
 
 def minutes(given: str) -> float:
