@@ -66,7 +66,16 @@ def waiting(queue: Queue = Queue.UPLOADS) -> int:
 def _send(name: str, arguments: list[Any], queue: Queue) -> None:
     try:
         celery.send_task(
-            name, arguments, queue=queue.value, connection=_connection(), retry=False, ignore_result=True
+            name,
+            arguments,
+            queue=queue.value,
+            connection=_connection(),
+            retry=False,
+            ignore_result=True,
+            # Said outright: where the sender knows the task, Celery would send its limits along, and they would stand
+            # above those of the worker that gets it.
+            time_limit=None,
+            soft_time_limit=None,
         )
     except Exception:
         _drop()

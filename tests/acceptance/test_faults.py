@@ -1,7 +1,11 @@
 """Faults while files are on their way: everything is stored, once, with a bounded number of attempts."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from uuid import UUID
 
 import psutil
@@ -11,6 +15,7 @@ import redis
 from local import servers as local_servers
 from tests.acceptance.conftest import Haulage, wait_until
 
+ROOT = Path(__file__).parents[2]
 SLOW = "tests.acceptance.samples.slow"
 BIG = 2 * 2**20  # 32 chunks of the slow sample
 MAX_ATTEMPTS = 8
@@ -172,6 +177,21 @@ def test_rubbish_in_the_queue_harms_nobody(haulage: Haulage) -> None:
     assert "tasks.upkeep.sweep" not in haulage.log().split("ready.")[1], (
         "what goes well all the time is not logged"
     )
+
+
+def test_a_wake_up_does_not_carry_the_limits_of_its_sender(haulage: Haulage) -> None:
+    program = (
+        "import uuid\nimport tasks.uploads\nfrom app import queue\nqueue.celery.finalize()\n"
+        "assert queue.celery.tasks[queue.TRANSFER_UPLOAD].soft_time_limit\n"
+        "queue.wake([uuid.uuid4()])\n"
+        "queue.celery.send_task(queue.TRANSFER_UPLOAD, ['control'], queue='uploads')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=os.environ, check=True)
+
+    broker = redis.Redis.from_url(haulage.installation.servers.redis_url)
+    control, ours = (json.loads(one)["headers"]["timelimit"] for one in broker.lrange("uploads", 0, -1))
+    assert ours == [None, None]
+    assert None not in control, "Celery sends a task's limits along by itself"
 
 
 def test_a_sweep_finds_its_way_past_a_backlog_of_slow_transfers(haulage: Haulage) -> None:

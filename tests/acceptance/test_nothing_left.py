@@ -41,7 +41,12 @@ def test_an_upload_task_that_ends_in_the_middle_leaves_no_row(faulty: Haulage, e
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_database_task_that_ends_in_the_middle_leaves_no_row(faulty: Haulage, ending: str) -> None:
-    queue.celery.send_task(queue.RECORD_ITEM, [CORP, f"{CORP}/x", str(CORP), ending], queue="uploads")
+    queue.celery.send_task(
+        queue.RECORD_ITEM,
+        [CORP, f"{CORP}/x", str(CORP), ending],
+        queue="uploads",
+        soft_time_limit=None,  # the worker's own, also where an earlier test has made this process know the task
+    )
     marks = {"raise": "as the name says", "exit": "Worker exited", "hang": "Soft time limit (2s) exceeded"}
     wait_until(lambda: marks[ending] in faulty.log(), "the task has ended")
     queue.celery.send_task(queue.RECORD_ITEM, [CORP, f"{CORP}/y", str(CORP), "fine"], queue="uploads")

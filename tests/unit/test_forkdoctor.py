@@ -326,7 +326,9 @@ def test_what_it_says_fits_a_terminal_and_names_the_ports_that_matter() -> None:
 
 
 def test_one_process_and_no_connection_are_told_in_the_singular() -> None:
-    report = forkdoctor.examine(str(os.getpid()), [1], 0)
+    with subprocess.Popen(["sleep", "60"]) as alone:
+        report = forkdoctor.examine(str(alone.pid), [1], 0)
+        alone.kill()
 
     assert "Looked at 1 process:" in report.as_text()
     assert "they held no connection to PostgreSQL (port 1; others: --port N)" in report.as_text()
