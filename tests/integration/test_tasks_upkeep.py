@@ -155,6 +155,13 @@ def test_a_wish_to_cancel_that_nobody_honoured_is_honoured_by_the_sweep(installa
     assert row(upload_id).state == State.CANCELLED
 
 
+@pytest.fixture
+def tasks_are_bound() -> None:
+    """As in any worker. Of two threads that call a task for the first time, one may find it half bound."""
+    queue.celery.finalize()
+
+
+@pytest.mark.usefixtures("tasks_are_bound")
 def test_many_sweeps_at_once_wake_everything_once(installation: Installation, sent: list[UUID]) -> None:
     ids = [make_upload(installation) for _ in range(12)]
 
@@ -370,6 +377,7 @@ def test_after_the_purge_a_file_of_the_inbox_can_still_be_retried(installation: 
     assert (installation.drive_dir / "7" / "a.txt").read_bytes() == b"other and longer content"
 
 
+@pytest.mark.usefixtures("tasks_are_bound")
 def test_many_purges_at_once_hinder_nobody(installation: Installation) -> None:
     staging = staging_of(installation)
     for _ in range(20):
