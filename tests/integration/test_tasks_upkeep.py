@@ -156,8 +156,11 @@ def test_a_wish_to_cancel_that_nobody_honoured_is_honoured_by_the_sweep(installa
 
 
 @pytest.fixture
-def tasks_are_bound() -> None:
-    """As in any worker. Of two threads that call a task for the first time, one may find it half bound."""
+def tasks_are_bound(installation: Installation) -> None:
+    """As in any worker. Of two threads that call a task for the first time, one may find it half bound.
+
+    Celery reads its settings for that, and they the environment.
+    """
     queue.celery.finalize()
 
 
