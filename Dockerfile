@@ -1,18 +1,23 @@
-# One image for every process of Haulage: web, worker, beat, Flower, the command.
-FROM python:3.13-slim-bookworm
-
-RUN useradd --system --uid 10001 --create-home haulage \
-    && install -d -o haulage -g haulage /srv/staging /srv/inbox /srv/drive
-WORKDIR /haulage
-COPY pyproject.toml constraints.txt README.md LICENSE celeryconfig.py ./
+# One image for every process of Haulage: web, worker, beat, Flower, the command. Nothing that only tests need gets in.
+FROM python:3.11.14-slim-bookworm AS build
+WORKDIR /build
+COPY constraints.txt ./
+# Every package at exactly this version, with one of these hashes.
+RUN pip wheel --no-cache-dir --require-hashes --requirement constraints.txt --wheel-dir wheels
+COPY pyproject.toml README.md LICENSE celeryconfig.py ./
 COPY app app
 COPY tasks tasks
-COPY deploy deploy
-# Everything at exactly these versions, with these hashes; the project itself last, without asking for anything more.
-RUN pip install --no-cache-dir --require-hashes -r constraints.txt \
-    && pip install --no-cache-dir --no-deps --no-build-isolation .
+RUN pip install --no-cache-dir --upgrade --no-index --find-links wheels setuptools \
+    && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels .
+# From these wheels alone, and of them only what Haulage asks for when it runs.
+RUN python -m venv /opt/haulage \
+    && /opt/haulage/bin/pip install --no-cache-dir --no-index --find-links wheels haulage
 
-USER haulage
-ENV PYTHONUNBUFFERED=1 STAGING_DIR=/srv/staging INBOX_DIR=/srv/inbox DRIVE_DIR=/srv/drive
-ENTRYPOINT []
+FROM python:3.11.14-slim-bookworm
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent haulage \
+    && install -d -o haulage -g haulage /srv/staging /srv/inbox /srv/drive
+COPY --from=build /opt/haulage /opt/haulage
+ENV PATH=/opt/haulage/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 STAGING_DIR=/srv/staging INBOX_DIR=/srv/inbox DRIVE_DIR=/srv/drive
+WORKDIR /srv
+USER 10001:10001
 CMD ["haulage", "--help"]

@@ -13,15 +13,17 @@ TURNS = 10
 export HAULAGE_TURNS = $(value TURNS)
 
 .NOTPARALLEL:
-.PHONY: help setup demo up test prove lab soak format check unit integration acceptance clean
+.PHONY: help setup demo up test test-web prove lab soak bench format check unit integration acceptance clean
 
 help:
 	@echo "make demo [DIR=folder]  a real folder through the whole system, and a verdict"
 	@echo "make up                 the system in the foreground, data kept; Ctrl-C stops it"
 	@echo "make test               everything that CI runs"
+	@echo "make test-web           the page in a real Chromium; its pictures go to build/pictures"
 	@echo "make prove              the long forms of the tests"
 	@echo "make lab                every known recipe against the fork fault, side by side"
 	@echo "make soak [MINUTES=1]   a worker that forks all the time while its parent works, judged from outside"
+	@echo "make bench              how fast it is, beside the classic recipe and other queues; about a quarter of an hour"
 	@echo "make format             bring the code into its format"
 	@echo "make clean              remove the virtual environment and the data of make up"
 
@@ -34,7 +36,7 @@ demo: setup
 up: setup
 	@$(BIN)/python -m local.up
 
-test: setup check unit integration acceptance
+test: setup check unit integration acceptance test-web
 	@$(BIN)/coverage combine -q 2>/dev/null; rm -f .coverage.*  # a process that was killed leaves half a file
 	$(BIN)/coverage report --fail-under=95 --include="$(CORE)"
 
@@ -46,6 +48,11 @@ check:
 
 unit integration acceptance:
 	$(BIN)/coverage run -m pytest -q -m "not prove" -n 2 --dist worksteal tests/$@
+
+# On Debian, and as root, this installs Chromium; elsewhere the tests say that they are skipped without it.
+test-web: setup
+	@sh tests/web/chromium.sh
+	$(BIN)/python -m pytest -q -m "not prove" -n 2 --dist worksteal tests/web
 
 # The forks have TURNS turns in a row: what happens now and then is what they are about.
 prove: setup
@@ -63,6 +70,9 @@ lab: setup
 
 soak: setup
 	@$(BIN)/python -m benchmarks.soak --minutes "$$HAULAGE_SOAK_MINUTES"
+
+bench: setup
+	@$(BIN)/python -m benchmarks.bench
 
 format: setup
 	$(BIN)/ruff check -q --fix .

@@ -9,9 +9,10 @@ from enum import Enum, auto
 from io import BufferedReader
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import catalogue, database, folders, names, places, transfer, uploads
+from app import catalogue, database, folders, logs, names, places, transfer, uploads
 from app.catalogue import NewItem
 from app.database import session_scope
 from app.drives.base import Delivery, Drive
@@ -66,18 +67,33 @@ def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
         held = uploads.claim(session, upload_id, means.lease, means.max_attempts)
     if held is None:
         return None  # finished, not due yet, or in another worker's hands
+    with logs.about(upload=held.id, corporation=held.corp_index, request=held.request_id):
+        return held, _see_through(held, means)
+
+
+def _see_through(held: Upload, means: Means) -> Outcome:
     try:
         with Watch(held, means.lease, means.slice, means.is_shutting_down) as watch:
             _carry(held, means, watch)
     except LostClaim:
         log.warning("upload %s: another attempt has taken over; this one ends", held.id)
-        return held, Outcome.LATER
+        _note_fenced(held)
+        return Outcome.LATER
     except BaseException as error:
         outcome = _write_down(held, means, error)
         if not isinstance(error, Exception):
             raise
-        return held, outcome
-    return held, Outcome.FINISHED
+        return outcome
+    return Outcome.FINISHED
+
+
+def _note_fenced(held: Upload) -> None:
+    """Put on record that a write was refused; the record is all that it matters to."""
+    try:
+        with session_scope() as session:
+            uploads.note(session, held, "fenced")
+    except SQLAlchemyError:
+        log.warning("upload %s: that it was fenced could not be noted", held.id, exc_info=True)
 
 
 def _carry(held: Upload, means: Means, watch: Watch) -> None:
@@ -91,7 +107,7 @@ def _carry(held: Upload, means: Means, watch: Watch) -> None:
         )
     new = _place(held, means, watch, parent_id)
     with session_scope() as session:
-        _complete(session, held, new)
+        _complete(session, held, means.drive, new)
     log.info("upload %s: stored as %s", held.id, names.printable(new.drive_item_id))
     _release(held, means)
 
@@ -171,14 +187,14 @@ def _check_source(held: Upload, means: Means) -> None:
             )
 
 
-def _complete(session: Session, held: Upload, new: NewItem) -> None:
+def _complete(session: Session, held: Upload, drive: Drive, new: NewItem) -> None:
     """Write the outcome; the order of these statements is the promise (the fence first, the parent's lock last)."""
     uploads.complete(session, held, new.drive_item_id)
     replace = held.on_conflict == OnConflict.REPLACE
     item, is_new = catalogue.record(session, held.corp_index, new, replace=replace)
     if item.drive_item_id != new.drive_item_id:
         uploads.adopt(session, held, item.drive_item_id)
-    uploads.note(session, held, "stored", {"item": item.drive_item_id, "new": is_new})
+    uploads.note_stored(session, held, drive.name, item.drive_item_id, is_new=is_new)
     if is_new:
         catalogue.count_in(session, held.corp_index, new.parent_id)
 
@@ -200,6 +216,7 @@ def _write_down(held: Upload, means: Means, error: BaseException) -> Outcome:
             return _end(session, held, means, error)
     except LostClaim:
         log.warning("upload %s: finished, or in other hands, after: %s", held.id, error)
+        _note_fenced(held)
     except Exception:  # the outermost frame of an attempt
         log.exception("upload %s: the end of an attempt could not be written; it was: %r", held.id, error)
     return Outcome.LATER

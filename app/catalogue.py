@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from app import names
@@ -59,12 +60,19 @@ def root_id(session: Session, corp_index: int) -> str:
 
 
 def item(session: Session, corp_index: int, drive_item_id: str) -> Item:
-    found = session.scalar(
-        select(Item).where(Item.corp_index == corp_index, Item.drive_item_id == drive_item_id)
-    )
+    found = None
+    if _is_text(drive_item_id):
+        found = session.scalar(
+            select(Item).where(Item.corp_index == corp_index, Item.drive_item_id == drive_item_id)
+        )
     if found is None:
         raise NotFound(f"corporation {corp_index} has no item with that id")
     return found
+
+
+def _is_text(value: str) -> bool:
+    """True if PostgreSQL can know it: no text there has a NUL, or half of a surrogate pair."""
+    return "\0" not in value and value.encode(errors="replace").decode() == value
 
 
 def has(session: Session, corp_index: int, drive_item_id: str) -> bool:
@@ -144,6 +152,27 @@ def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = F
         _replace(existing, new)
         return existing, False
     raise NameTaken(f"another {existing.kind} has this name already")
+
+
+def record_folder(session: Session, corp_index: int, new: NewItem) -> tuple[str, bool]:
+    """Write and count a folder; return the drive's id of the one that is there then, and whether it is new.
+
+    Raises NameTaken if something else stands there. The database's own function does it: the web may call that, and
+    write no other item.
+    """
+    recorded = func.corporate.record_folder(
+        corp_index,
+        new.drive_item_id,
+        new.parent_id,
+        new.name,
+        names.key(new.name),
+        cast(new.drive_info, JSONB),
+    ).table_valued("folder_id", "is_new")
+    try:
+        folder_id, is_new = session.execute(select(recorded.c.folder_id, recorded.c.is_new)).one()
+    except IntegrityError as error:
+        raise NameTaken("something else has this name already") from error
+    return folder_id, is_new
 
 
 def is_same(existing: Item, new: NewItem) -> bool:

@@ -1,6 +1,6 @@
-"""Makes the folders that an upload goes into, in the drive and in the catalogue, each of them once."""
+"""Makes folders, in the drive and in the catalogue, each of them once."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from app import catalogue, names
 from app.catalogue import NewItem
@@ -18,42 +18,47 @@ def make(drive: Drive, held: Upload) -> str:
     Where a file stands in a folder's place raises NotAFolder, or, if the upload may be renamed, takes the next numbered
     name, the same one for every upload that comes this way.
     """
-    parent_id = held.parent_id
-    for name in held.folder:
-        parent_id = _step(drive, held, parent_id, name)
-    return parent_id
+    many = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else 1
+    return make_path(drive, held.corp_index, held.parent_id, held.folder, many)[0]
 
 
-def _step(drive: Drive, held: Upload, parent_id: str, name: str) -> str:
-    for candidate in _candidates(held, name):
+def make_path(
+    drive: Drive, corp_index: int, parent_id: str, path: Sequence[str], many: int = 1
+) -> tuple[str, bool]:
+    """Return the drive's id of the folder at a path of names below `parent_id`, and whether it is new.
+
+    Makes what is missing of the path; tries so `many` numbered names where a file stands in a folder's place, then raises
+    NotAFolder.
+    """
+    is_new = False
+    for name in path:
+        parent_id, is_new = _step(drive, corp_index, parent_id, name, many)
+    return parent_id, is_new
+
+
+def _step(drive: Drive, corp_index: int, parent_id: str, name: str, many: int) -> tuple[str, bool]:
+    for candidate in (names.numbered(name, number) for number in range(many)):
         with session_scope() as session:
-            existing = catalogue.child(session, held.corp_index, parent_id, candidate)
+            existing = catalogue.child(session, corp_index, parent_id, candidate)
         if existing is None:
             try:
-                return _make_one(drive, held.corp_index, parent_id, candidate)
+                return _make_one(drive, corp_index, parent_id, candidate)
             except (NotAFolder, NameTaken):
                 continue
         if existing.kind == Kind.FOLDER:
-            return existing.drive_item_id
+            return existing.drive_item_id, False
     raise NotAFolder(f"a file stands where the folder {names.printable(name)} would be")
 
 
-def _candidates(held: Upload, name: str) -> Iterator[str]:
-    many = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else 1
-    return (names.numbered(name, number) for number in range(many))
-
-
-def _make_one(drive: Drive, corp_index: int, parent_id: str, name: str) -> str:
+def _make_one(drive: Drive, corp_index: int, parent_id: str, name: str) -> tuple[str, bool]:
     made = drive.make_folder(parent_id, name)
     new = NewItem(made.id, parent_id, name, Kind.FOLDER, drive_info=made.info)
     try:
         with session_scope() as session:
-            folder, is_new = catalogue.record(session, corp_index, new)
-            if is_new:
-                catalogue.count_in(session, corp_index, parent_id)
+            folder_id, is_new = catalogue.record_folder(session, corp_index, new)
     except NameTaken:
         drive.remove_empty_folder(made.id)
         raise
-    if folder.drive_item_id != made.id:  # a rival made the same folder in another spelling, and was first
+    if folder_id != made.id:  # a rival made the same folder in another spelling, and was first
         drive.remove_empty_folder(made.id)
-    return folder.drive_item_id
+    return folder_id, is_new

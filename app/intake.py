@@ -30,7 +30,13 @@ def destination(
     return Destination(corp_index, parent, parts, name, on_conflict)
 
 
-def accept(staging: Staging, to: Destination, staged: Staged, idempotency_key: str | None = None) -> Upload:
+def accept(
+    staging: Staging,
+    to: Destination,
+    staged: Staged,
+    idempotency_key: str | None = None,
+    request_id: str | None = None,
+) -> Upload:
     """Commit the row of staged bytes. From here on the upload is safe, whatever becomes of this process.
 
     The same `idempotency_key` with the same file and place gives the upload that came before; raises KeyReused if it
@@ -38,7 +44,7 @@ def accept(staging: Staging, to: Destination, staged: Staged, idempotency_key: s
     """
     try:
         with session_scope() as session:
-            upload = uploads.register(session, to, staged, idempotency_key)
+            upload = uploads.register(session, to, staged, idempotency_key, request_id)
     except Refused:
         staging.remove(staged.id)
         raise  # after any other error the commit may have happened: the purge removes what no row knows

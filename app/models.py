@@ -152,6 +152,9 @@ class Upload(Base):
     sha256: Mapped[str | None]
     idempotency_key: Mapped[str | None]
     task_id: Mapped[str | None]  # the Celery task whose sender waits for the result
+    request_id: Mapped[
+        str | None
+    ]  # of the HTTP request it came with; it stands in every log line about the upload
 
     # The claim. `due_at` is the end of the lease while transferring, the next try while queued.
     token: Mapped[UUID | None]
@@ -164,6 +167,10 @@ class Upload(Base):
     # How far it has come.
     drive_session: Mapped[Json | None]
     transferred: Mapped[int] = mapped_column(default=0, server_default="0")  # bytes the drive safely holds
+    began_at: Mapped[datetime | None]  # when the last attempt began, and at which byte
+    began_from: Mapped[int | None]
+    sent: Mapped[int | None]  # bytes handed to the drive by then: to look at, never to go on from
+    sent_at: Mapped[datetime | None]
     reserved_parent_id: Mapped[str | None]  # the place this upload is about to take; no other may
     reserved_name: Mapped[str | None]
     reserved_key: Mapped[str | None]
@@ -191,6 +198,14 @@ class Upload(Base):
         Index("ix_uploads_lease", "due_at", postgresql_where="state = 'transferring'"),
         Index("ix_uploads_deadline", "deadline_at", postgresql_where="state = 'queued'"),
         Index("ix_uploads_cancel", "id", postgresql_where="cancel_requested AND state = 'queued'"),
+        Index("ix_uploads_listed", "corp_index", "created_at", "id"),
+        Index(
+            "ix_uploads_listed_not_stored",
+            "corp_index",
+            "created_at",
+            "id",
+            postgresql_where="state <> 'stored'",
+        ),
         Index("ix_uploads_failed", "corp_index", "finished_at", postgresql_where="state = 'failed'"),
         Index(
             "ix_uploads_kept", "finished_at", postgresql_where="state = 'failed' AND staged_id IS NOT NULL"
@@ -241,6 +256,7 @@ class UploadEvent(Base):
     __table_args__ = (
         Index(None, "upload_id"),
         Index(None, "xid"),
+        Index("ix_upload_events_at", "at", postgresql_using="brin", postgresql_with={"autosummarize": True}),
         ForeignKeyConstraint(
             ["corp_index", "upload_id"], ["corporate.uploads.corp_index", "corporate.uploads.id"]
         ),
@@ -251,12 +267,33 @@ class ApiToken(Base):
     __tablename__ = "api_tokens"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    corp_index: Mapped[int] = mapped_column(ForeignKey(Corporation.corp_index))
+    corp_index: Mapped[int | None] = mapped_column(ForeignKey(Corporation.corp_index))  # None: an operator's
     label: Mapped[str]
     sha256: Mapped[bytes] = mapped_column(LargeBinary, unique=True)  # 256 random bits need no slow hash
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class Tally(Base):
+    """Events added up by kind and drive, as far as the horizon."""
+
+    __tablename__ = "tallies"
+
+    what: Mapped[str] = mapped_column(primary_key=True)
+    drive: Mapped[str] = mapped_column(primary_key=True)  # empty where it does not matter
+    amount: Mapped[int]
+
+
+class TallyHorizon(Base):
+    """The transaction before which every event is in the tallies."""
+
+    __tablename__ = "tally_horizon"
+
+    one_row: Mapped[bool] = mapped_column(primary_key=True, default=True)
+    xid: Mapped[int] = mapped_column(Xid8)
+
+    __table_args__ = (CheckConstraint("one_row", name="only_one"),)
 
 
 class UpkeepRun(Base):

@@ -53,7 +53,7 @@ def _report_budget(connections: int) -> None:
         allowed = int(session.scalar(text("SHOW max_connections")) or 0)
         taken = (
             session.scalar(
-                text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+                text("SELECT count(*) FROM pg_stat_activity WHERE usesysid IS NOT NULL AND datid IS NOT NULL")
             )
             or 0
         )

@@ -16,6 +16,12 @@ def _redis(url: str) -> str:
         raise ValueError("must begin with redis:// or rediss:// (TLS)")
     if re.search(r"cert_reqs=(cert_)?none", url, re.IGNORECASE):
         raise ValueError("asks for TLS without checking the certificate; use ssl_cert_reqs=required")
+    if re.search(r"check_hostname=(false|no|0)", url, re.IGNORECASE):
+        raise ValueError(
+            "asks for TLS without checking whose certificate it is; leave ssl_check_hostname out"
+        )
+    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:  # which Celery's own client demands
+        raise ValueError("must say how TLS is checked: ?ssl_cert_reqs=required&ssl_ca_certs=/path/ca.crt")
     return url
 
 
@@ -23,6 +29,12 @@ def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("must be an absolute path, since every process has its own working directory")
     return path
+
+
+def _page(url: str) -> str:
+    if not re.match(r"https?://[^\s/]", url):
+        raise ValueError("must begin with https:// or http://")
+    return url
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
@@ -60,6 +72,10 @@ class Settings(BaseSettings):
     web_pool_size: Annotated[int, Field(gt=0)] = 8
     db_pool_reset_on_return: Literal["rollback", "commit", "none"] = "rollback"
     db_echo_pool: Literal["", "info", "debug"] = ""
+
+    flower_url: Annotated[str, AfterValidator(_page)] | None = None  # the operations page links to it
+
+    log_format: Literal["text", "json"] = "text"  # how web, workers and beat write their logs
 
 
 @cache

@@ -18,6 +18,9 @@ class Watch(Protocol):
     def proceed(self) -> None:
         """Return, or raise what ends this attempt: LostClaim, Cancelled, SliceEnded, ShuttingDown."""
 
+    def tell(self, sent: int) -> None:
+        """Hear how many bytes were handed to the drive."""
+
     def checkpoint(self, session: Json, transferred: int) -> None:
         """Save how to go on from here."""
 
@@ -47,6 +50,7 @@ def _pump(drive: Drive, session: Json, file: BufferedReader, offset: int, watch:
             offset = drive.put(session, offset, data)
             if offset != file.tell():
                 file.seek(offset)  # the drive kept less than it was given
+            watch.tell(offset)
             if monotonic() - saved_at > CHECKPOINT_SECONDS:
                 session = drive.secure(session, offset)
                 watch.checkpoint(session, offset)

@@ -2,20 +2,19 @@
 
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import names
-from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
-from app.models import FINISHED, UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent
+from app.errors import KeyReused, LostClaim, NameBusy, NotFound
+from app.models import UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent
 from app.staging import Staged
 
 DEADLINE = timedelta(hours=24)  # from the first claim; bounds what takes its attempt back
@@ -36,13 +35,19 @@ class Destination:
     on_conflict: OnConflict = OnConflict.FAIL
 
 
-def register(session: Session, to: Destination, staged: Staged, idempotency_key: str | None = None) -> Upload:
+def register(
+    session: Session,
+    to: Destination,
+    staged: Staged,
+    idempotency_key: str | None = None,
+    request_id: str | None = None,
+) -> Upload:
     """Insert a queued upload of staged bytes, or return the one that came with the same key before.
 
     Raises KeyReused if that one had other bytes or went elsewhere.
     """
     values = _row(to) | {"staged_id": staged.id, "size": staged.size, "sha256": staged.sha256}
-    values["idempotency_key"] = idempotency_key
+    values |= {"idempotency_key": idempotency_key, "request_id": request_id}
     new: Upload | None = session.scalar(_insert_unless_there(values))
     if new is not None:
         note(session, new, "queued", {"door": "bytes"})
@@ -108,6 +113,14 @@ def note(session: Session, upload: Upload, kind: str, detail: Any = None) -> Non
     )
 
 
+def note_stored(session: Session, held: Upload, drive: str, item_id: str, *, is_new: bool) -> None:
+    """Write the event of a stored upload, with what the figures are made of: see app/tallies.py."""
+    elapsed = func.extract("epoch", func.clock_timestamp() - held.began_at) * 1000
+    detail = {"item": item_id, "new": is_new, "drive": drive, "bytes": held.size}
+    pairs = [part for pair in detail.items() for part in pair]
+    note(session, held, "stored", func.jsonb_build_object(*pairs, "milliseconds", cast(elapsed, BigInteger)))
+
+
 # The claim
 
 
@@ -128,6 +141,7 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
         note(session, found, "worker_lost")
     found.state, found.token, found.attempts = State.TRANSFERRING, uuid4(), found.attempts + 1
     found.due_at = func.now() + lease
+    found.began_at, found.began_from, found.sent, found.sent_at = func.now(), found.transferred, None, None
     found.deadline_at = func.coalesce(Upload.deadline_at, func.now() + DEADLINE)
     found.woken_at = None  # if this attempt dies, its upload counts as never woken
     session.flush()
@@ -176,6 +190,11 @@ def save_staged(session: Session, held: Upload, staged: Staged) -> None:
 def checkpoint(session: Session, held: Upload, drive_session: Json | None, transferred: int) -> None:
     """Save how to go on: the drive's own session, and how many bytes the drive safely holds."""
     _write(session, held, drive_session=drive_session, transferred=transferred)
+
+
+def tell(session: Session, held: Upload, sent: int) -> None:
+    """Note how many bytes were handed to the drive, for people to look at."""
+    _write(session, held, sent=sent, sent_at=func.clock_timestamp())
 
 
 def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
@@ -259,49 +278,3 @@ def give_back(session: Session, held: Upload, reason: str, message: str, delay: 
 
 def _queued_again(delay: timedelta) -> dict[str, Any]:
     return {"state": State.QUEUED, "token": None, "due_at": func.now() + delay, "woken_at": None}
-
-
-# What people ask for
-
-Change = Callable[[Session, int, UUID], Upload]
-
-
-def cancel(session: Session, corp_index: int, upload_id: UUID) -> Upload:
-    """Cancel an upload: at once where it waits, as a request to its holder where it is being transferred."""
-    found = _locked(session, corp_index, upload_id)
-    if found.state in FINISHED:
-        raise NotPossible(f"the upload is {found.state} already")
-    if found.state == State.TRANSFERRING:
-        found.cancel_requested = True
-        note(session, found, "cancel_requested")
-    else:
-        end(session, found, State.CANCELLED, *CANCELLED)
-    return found
-
-
-def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
-    """Queue a failed upload again, with all its attempts and a new deadline."""
-    found = _locked(session, corp_index, upload_id)
-    if found.state != State.FAILED:
-        raise NotPossible(f"only a failed upload can be retried; this one is {found.state}")
-    if found.token is not None:
-        raise NotPossible("the upload is being cleaned up; try again in a minute")
-    if found.staged_id is None and found.inbox_path is None:
-        raise NotPossible("the upload's bytes are gone; send the file again")
-    found.state, found.attempts, found.finished_at, found.cleanup_due_at = State.QUEUED, 0, None, None
-    found.reason = found.message = found.woken_at = found.deadline_at = None
-    found.cancel_requested = False
-    found.due_at = func.now()
-    note(session, found, "retried")
-    return found
-
-
-def _locked(session: Session, corp_index: int, upload_id: UUID) -> Upload:
-    found = session.scalar(
-        select(Upload)
-        .where(Upload.corp_index == corp_index, Upload.id == upload_id)
-        .with_for_update(key_share=True)
-    )
-    if found is None:
-        raise NotFound(f"corporation {corp_index} has no upload with that id")
-    return found

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import overdue, queue
+from app import overdue, queue, tallies
 from app.database import session_scope
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def _wake(upload_ids: Sequence[UUID], to: queue.Queue) -> None:
         # Before it is sent: a worker that is quick would find the row locked by the note, and pass over it.
         with session_scope() as session:
             overdue.mark_woken(session, upload_ids)
+            tallies.add_wake_ups(session, len(upload_ids))
         queue.wake(upload_ids, to)
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
@@ -64,6 +65,8 @@ def due_uploads(window: int) -> None:
         return
     with session_scope() as session:
         chosen = overdue.pick(session, waiting, window)
+        if chosen:
+            tallies.add_wake_ups(session, len(chosen))
     try:
         queue.wake((one.id for one in chosen if one.drive_session is not None), queue.Queue.RESUME)
         queue.wake(one.id for one in chosen if one.drive_session is None)

@@ -3,9 +3,13 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Self
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import uploads
 from app.database import session_scope
@@ -13,6 +17,8 @@ from app.errors import Cancelled, LostClaim, ShuttingDown, SliceEnded
 from app.models import Json, Upload
 
 log = logging.getLogger(__name__)
+
+TELL_SECONDS = 1  # how often it is written down, for people, how far a transfer has come
 
 
 class Watch:
@@ -29,7 +35,10 @@ class Watch:
         self._is_shutting_down = is_shutting_down
         self._over = threading.Event()
         self._lost = self._cancelled = False
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{held.id}", daemon=True)
+        self._told_at = monotonic()
+        # In a copy of this context, so that what it logs is known to be about this upload.
+        beat = partial(copy_context().run, self._beat)
+        self._thread = threading.Thread(target=beat, name=f"heartbeat-{held.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -73,6 +82,17 @@ class Watch:
             raise Cancelled("cancelled on request")
         if self._is_shutting_down():
             raise ShuttingDown("the worker is shutting down")
+
+    def tell(self, sent: int) -> None:
+        """Write down how far the transfer has come, for people; what is short is over before that is worth a write."""
+        if monotonic() - self._told_at < TELL_SECONDS:
+            return
+        self._told_at = monotonic()
+        try:
+            with session_scope() as session:
+                uploads.tell(session, self._held, sent)
+        except SQLAlchemyError as error:  # nobody's upload fails for a figure
+            log.warning("upload %s: how far it has come could not be written down: %s", self._held.id, error)
 
     def checkpoint(self, session: Json | None, transferred: int) -> None:
         with session_scope() as transaction:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from app import overdue, queue, readiness, wake
+from app import logs, overdue, queue, readiness, tallies, wake
 from app.database import session_scope
 from app.drives.base import Delivery
 from app.models import State, Upload
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 CLEANUPS_AT_A_TIME = 50  # few enough for their lease of ten minutes
 CLEANUP_ROUNDS = 20
+FOLDS = 20  # after a long pause; the next run goes on
 PURGED_AT_A_TIME = 1000
 LITTER_SECONDS = 24 * 3600  # far beyond any clock's error, and any pause between two bytes
 
@@ -33,14 +34,23 @@ def sweep() -> None:
             return
         ended = [*overdue.take_back_lost(session, means().max_attempts), *overdue.give_up(session)]
     for upload in ended:
-        log.error("upload %s: %s: %s: %s", upload.id, upload.state, upload.reason, upload.message)
-        report(upload.id)
+        with logs.about(upload=upload.id, corporation=upload.corp_index, request=upload.request_id):
+            log.error("upload %s: %s: %s: %s", upload.id, upload.state, upload.reason, upload.message)
+            report(upload.id)
     wake.due_uploads(settings().wake_window)
 
 
 @queue.celery.task(name=queue.CLEAN_UP, send_events=False)
 def clean_up() -> None:
-    """Remove what finished uploads left in drive and staging."""
+    """Remove what finished uploads left in drive and staging, and fold what happened into the tallies."""
+    _remove_traces()
+    for _ in range(FOLDS):
+        with session_scope() as session:
+            if not tallies.fold(session):
+                return
+
+
+def _remove_traces() -> None:
     for _ in range(CLEANUP_ROUNDS):
         with session_scope() as session:
             due = overdue.claim_cleanups(session, CLEANUPS_AT_A_TIME)

@@ -14,7 +14,7 @@ from celery import signals
 from celery.worker import state
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import database, forksafe, queue, readiness
+from app import database, forksafe, logs, queue, readiness
 from app.errors import Unfit
 from app.settings import settings
 from tasks import flower, quiet, shutdown, transport
@@ -34,6 +34,12 @@ quiet.install()
 
 CHILDREN_THAT_MAY_FAIL = 5
 _failed_in_a_row = mmap.mmap(-1, 1)  # shared with the children
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def say_what_a_line_is_about(logger: Any = None, **_: object) -> None:
+    logs.adorn(logger, settings().log_format)
 
 
 @signals.worker_init.connect

@@ -191,7 +191,7 @@ class DriveDouble:
     def __init__(self, installation: Installation, **steps: Callable[..., Any]) -> None:
         """Each of `steps` is called in the drive's place, with the real step first and then the arguments."""
         self.real = FilesystemDrive(installation.drive_dir)
-        self.chunk_bytes = self.real.chunk_bytes
+        self.name, self.chunk_bytes = self.real.name, self.real.chunk_bytes
         self._steps = steps
 
     def __getattr__(self, name: str) -> Any:

@@ -105,7 +105,8 @@ def _empty(admin_url: str) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid();"
         "SET session_replication_role = replica;"
-        + "".join(f"DELETE FROM {table};" for table in tables.split(", ")),
+        + "".join(f"DELETE FROM {table};" for table in tables.split(", "))
+        + "INSERT INTO corporate.tally_horizon VALUES (true, '0');",
     )
 
 

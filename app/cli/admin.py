@@ -1,4 +1,4 @@
-"""The commands that change things: `migrate`, `corp add`, `token create`, `retry`, `cancel`, `sweep`, `flower`."""
+"""The commands for who runs an installation: `migrate`, `corp`, `token`, `flower`, `completion`."""
 
 import os
 import sys
@@ -7,14 +7,16 @@ from pathlib import Path
 from uuid import UUID
 
 import click
+from click.shell_completion import get_completion_class
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import catalogue, database, queue, results, schema, tokens, uploads
-from app.database import session_scope
+from app import catalogue, database, schema, tokens
+from app.adoption import takeover
+from app.cli.shown import as_json_option, put_json
 from app.drives.filesystem import FilesystemDrive
-from app.errors import HaulageError, WrongStaging
-from app.models import StagingIdentity, State, Upload
+from app.errors import WrongStaging
+from app.models import Corporation, StagingIdentity
 from app.settings import settings
 from app.staging import IDENTITY_FILE, Staging
 
@@ -23,13 +25,37 @@ def _owner_url() -> str:
     return settings().owner_database_url or settings().database_url
 
 
+def _as_owner() -> Session:
+    return Session(database.short_lived_engine(_owner_url()), expire_on_commit=False)
+
+
 @click.command()
-def migrate() -> None:
+@click.option(
+    "--adopt", is_flag=True, help="Take over a corporate.vmb_items that another application has made."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="With --adopt: do it, show what was done, and take it all back."
+)
+@as_json_option
+def migrate(*, adopt: bool, dry_run: bool, as_json: bool) -> None:
     """Create or upgrade the schema, and make STAGING_DIR the staging of this database."""
-    click.echo(f"The schema is at revision {schema.migrate(_owner_url())}.")
+    if dry_run and not adopt:
+        raise click.UsageError("--dry-run goes with --adopt")
+    adopted = _adopt(dry_run=dry_run) if adopt else None
+    if adopted is None:
+        takeover.refuse_strangers(_owner_url())
+    elif not as_json:
+        _show_adopted(adopted, dry_run=dry_run)
+    if dry_run:
+        if as_json:
+            put_json({"adopted": adopted, "dry_run": True})
+        return
+    revision = schema.migrate(_owner_url())
+    if not as_json:
+        click.echo(f"The schema is at revision {revision}.")
     chosen = settings()
     staging = Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes)
-    with Session(database.short_lived_engine(_owner_url())) as session, session.begin():
+    with _as_owner() as session, session.begin():
         recorded = session.get(StagingIdentity, True)
         if recorded is None:
             _refuse_anothers(staging)
@@ -38,7 +64,35 @@ def migrate() -> None:
             raise WrongStaging(
                 f"STAGING_DIR ({chosen.staging_dir}) is not the staging that this database belongs to"
             )
-    click.echo(f"Its staging is {chosen.staging_dir}.")
+    if as_json:
+        told = {"revision": revision, "staging": chosen.staging_dir}
+        put_json(told if adopted is None else told | {"adopted": adopted})
+    else:
+        click.echo(f"Its staging is {chosen.staging_dir}.")
+
+
+def _adopt(*, dry_run: bool) -> takeover.Adopted:
+    chosen = settings()
+    drive = FilesystemDrive(chosen.drive_dir)
+    adopted = takeover.adopt(_owner_url(), lambda one: drive.make_root(one).id, rehearse=dry_run)
+    for corp_index in () if dry_run else adopted.corporations:
+        (chosen.inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
+    return adopted
+
+
+def _show_adopted(adopted: takeover.Adopted, *, dry_run: bool) -> None:
+    if not adopted.differences:
+        click.echo("There is nothing to adopt.")
+        return
+    kinds = {
+        "Put right in corporate.vmb_items:": adopted.differences,
+        "Corrected:": adopted.corrected,
+        "Left as it was:": adopted.stays,
+    }
+    for title, lines in kinds.items():
+        click.echo("\n".join([title, *(f"  - {line}" for line in lines)]) if lines else "", nl=bool(lines))
+    if dry_run:
+        click.echo("This was a rehearsal: everything is as it was before.")
 
 
 def _refuse_anothers(staging: Staging) -> None:
@@ -58,14 +112,31 @@ def corp() -> None:
 @corp.command()
 @click.argument("corp_index", type=click.IntRange(min=1))
 @click.argument("name")
-def add(corp_index: int, name: str) -> None:
+@as_json_option
+def add(*, corp_index: int, name: str, as_json: bool) -> None:
     """Add a corporation, its root folder in the drive and its inbox."""
     chosen = settings()
     root = FilesystemDrive(chosen.drive_dir).make_root(corp_index)
-    with Session(database.short_lived_engine(_owner_url())) as session, session.begin():
+    with _as_owner() as session, session.begin():
         catalogue.add_corporation(session, corp_index, name, root.id)
     (chosen.inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
-    click.echo(f"Corporation {corp_index} is ready.")
+    if as_json:
+        put_json({"corp_index": corp_index, "root_id": root.id})
+    else:
+        click.echo(f"Corporation {corp_index} is ready.")
+
+
+@corp.command("list")
+@as_json_option
+def list_corporations(*, as_json: bool) -> None:
+    """List the corporations."""
+    with _as_owner() as session:
+        found = session.scalars(select(Corporation).order_by(Corporation.corp_index)).all()
+    if as_json:
+        put_json([{"corp_index": one.corp_index, "name": one.name} for one in found])
+        return
+    for one in found:
+        click.echo(f"{one.corp_index:8}  {one.name}")
 
 
 @click.group()
@@ -74,69 +145,52 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--corp", "corp_index", type=int, required=True)
+@click.option("--corp", "corp_index", type=int, help="The corporation that it opens.")
+@click.option("--operator", is_flag=True, help="For who runs the installation: operations page and metrics.")
 @click.option("--label", default="", help="Who it is for.")
 @click.option("--days", type=click.IntRange(min=1), help="How long it is valid; for ever if not given.")
-def create(corp_index: int, label: str, days: int | None) -> None:
+@as_json_option
+def create(*, corp_index: int | None, operator: bool, label: str, days: int | None, as_json: bool) -> None:
     """Make a token and print it, this one time."""
+    if operator == (corp_index is not None):
+        raise click.UsageError("say --corp and its number, or --operator")
     valid_for = None if days is None else timedelta(days=days)
-    with Session(database.short_lived_engine(_owner_url())) as session, session.begin():
-        catalogue.root_id(session, corp_index)
+    with _as_owner() as session, session.begin():
+        if corp_index is not None:
+            catalogue.root_id(session, corp_index)
         made = tokens.create(session, corp_index, label, valid_for)
-    click.echo(made)
+    if as_json:
+        put_json({"token": made})
+    else:
+        click.echo(made)
 
 
-@click.command()
-@click.argument("upload_ids", type=click.UUID, nargs=-1)
-@click.option("--corp", "corp_index", type=int, required=True)
-@click.option("--all", "all_failed", is_flag=True, help="Every failed upload of the corporation.")
-def retry(upload_ids: tuple[UUID, ...], corp_index: int, all_failed: bool) -> None:
-    """Queue failed uploads again. Exit code 1 if one cannot be."""
-    if all_failed == bool(upload_ids):
-        raise click.UsageError("name the uploads, or say --all")
-    chosen = upload_ids or _failed(corp_index)
-    sys.exit(_each(chosen, corp_index, uploads.retry, "queued again"))
+@token.command("list")
+@as_json_option
+def list_tokens(*, as_json: bool) -> None:
+    """List the tokens: whose they are and how long they are valid. What they are, nobody knows any more."""
+    with _as_owner() as session:
+        found = tokens.all_of_them(session)
+    if as_json:
+        put_json(found)
+        return
+    for one in found:
+        whose = "operator" if one.corp_index is None else f"corporation {one.corp_index}"
+        ends = "revoked" if one.revoked_at else f"until {one.expires_at:%Y-%m-%d}" if one.expires_at else ""
+        click.echo(f"{one.id}  {whose}  {one.label}  {ends}".rstrip())
 
 
-def _failed(corp_index: int) -> tuple[UUID, ...]:
-    with session_scope() as session:
-        failed = select(Upload.id).where(Upload.corp_index == corp_index, Upload.state == State.FAILED)
-        return tuple(session.scalars(failed))
-
-
-@click.command()
-@click.argument("upload_ids", type=click.UUID, nargs=-1, required=True)
-@click.option("--corp", "corp_index", type=int, required=True)
-def cancel(upload_ids: tuple[UUID, ...], corp_index: int) -> None:
-    """Cancel uploads that are not finished; one that is being transferred ends at its next step."""
-    wrong = _each(upload_ids, corp_index, uploads.cancel, "cancelled, or asked to be")
-    for upload_id in upload_ids:
-        results.report(upload_id)
-    sys.exit(wrong)
-
-
-def _each(upload_ids: tuple[UUID, ...], corp_index: int, change: uploads.Change, done: str) -> int:
-    wrong = 0
-    for upload_id in upload_ids:
-        try:
-            with session_scope() as session:
-                change(session, corp_index, upload_id)
-        except HaulageError as error:
-            wrong = 1
-            click.echo(f"{upload_id}: {error}", err=True)
-        else:
-            click.echo(f"{upload_id}: {done}")
-    return wrong
-
-
-@click.command()
-def sweep() -> None:
-    """Ask a worker to sweep now: to take uploads back from lost workers and to wake what is due."""
-    try:
-        queue.ask_for_sweep()
-    except queue.UNREACHABLE as error:
-        raise click.ClickException(f"Redis cannot be reached: {error}") from error
-    click.echo("A worker has been asked.")
+@token.command()
+@click.argument("token_id", type=click.UUID)
+@as_json_option
+def revoke(*, token_id: UUID, as_json: bool) -> None:
+    """Revoke a token, by the id that `token list` shows."""
+    with _as_owner() as session, session.begin():
+        tokens.revoke(session, token_id)
+    if as_json:
+        put_json({"revoked": token_id})
+    else:
+        click.echo(f"{token_id}: revoked")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -148,4 +202,14 @@ def flower(arguments: tuple[str, ...]) -> None:
     os.execv(celery, [str(celery), "-A", "tasks.worker", "flower", *address, *arguments])  # noqa: S606  our own program
 
 
-COMMANDS = (migrate, corp, token, retry, cancel, sweep, flower)
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Write what makes a shell complete this command, as in: eval "$(haulage completion bash)"."""
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101  click knows the three
+    click.echo(kind(context.find_root().command, {}, "haulage", "_HAULAGE_COMPLETE").source())
+
+
+COMMANDS = (migrate, corp, token, flower, completion)

@@ -1,4 +1,4 @@
-"""The command `doctor`: finds PostgreSQL connections that cross a fork, in any worker, running or not."""
+"""The command `doctor`: looks at the installation, or finds connections that cross a fork, in any worker, running or not."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import click
 
 from app import forkdoctor
 from app.checkup import Checkup, Findings, Patient, checkup
+from app.cli.diagnose import diagnose
 from app.errors import NotExamined
 
 EXIT_CODES = {"sound": 0, "fault": 1, "fault waits": 1}  # anything else: 2
@@ -71,8 +72,16 @@ def doctor(  # noqa: PLR0913  click passes every option
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Find PostgreSQL connections that cross a fork. Exit code: 0 none, 1 some, 2 nothing could be judged."""
-    if (pid is None) == (name is None):
+    """Look at this whole installation, and say what is wrong and what to do; changes nothing.
+
+    Every line is good, warning or bad. Exit code: 0 if nothing is bad (there may be warnings), 1 if something is.
+
+    With --pid or --app: find PostgreSQL connections that cross a fork, in any worker. Exit code: 0 none, 1 some,
+    2 nothing could be judged.
+    """
+    if pid is None and name is None:
+        sys.exit(diagnose(as_json=as_json))
+    if pid is not None and name is not None:
         raise click.UsageError(
             "Give either --pid PID, of a running worker, or --app MODULE:APP, of a project."
         )

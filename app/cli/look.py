@@ -1,17 +1,19 @@
-"""The commands that look: `tree`, `status`, `verify`."""
+"""The commands that look: `tree`, `status`, `uploads`, `verify`."""
 
 import sys
 from uuid import UUID
 
 import click
-from sqlalchemy import func, select
 
-from app import catalogue, names, uploads
+from app import catalogue, listing, names, uploads
 from app import verify as verification
+from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
 from app.drives.filesystem import FilesystemDrive
-from app.models import Item, Kind, State, Upload
+from app.models import Item, Json, Kind, State, Upload
 from app.settings import settings
+
+FAILED_SHOWN = 20
 
 
 @click.command()
@@ -20,17 +22,35 @@ from app.settings import settings
 @click.option(
     "--width", type=click.IntRange(min=1), default=20, show_default=True, help="Entries shown per folder."
 )
-def tree(corp_index: int, depth: int, width: int) -> None:
+@as_json_option
+def tree(*, corp_index: int, depth: int, width: int, as_json: bool) -> None:
     """Show a corporation's folders and files, with each folder's child_count."""
     with session_scope() as session:
         root = catalogue.item(session, corp_index, catalogue.root_id(session, corp_index))
+    if as_json:
+        put_json(_branch(root, depth, width))
+        return
     click.echo(f"{names.printable(root.name)}/  ({root.child_count})")
     _show_below(root, depth, width, "")
 
 
-def _show_below(folder: Item, depth: int, width: int, margin: str) -> None:
+def _children(folder: Item, width: int) -> list[Item]:
     with session_scope() as session:
-        children = catalogue.children(session, folder.corp_index, folder.drive_item_id, limit=width)
+        return list(catalogue.children(session, folder.corp_index, folder.drive_item_id, limit=width))
+
+
+def _branch(item: Item, depth: int, width: int) -> Json:
+    told: Json = {"id": item.drive_item_id, "name": item.name, "kind": item.kind}
+    if item.kind == Kind.FILE:
+        return told | {"size": item.size, "sha256": item.sha256}
+    told["child_count"] = item.child_count
+    if depth > 0:  # fewer than child_count if the folder has more than were asked for
+        told["children"] = [_branch(child, depth - 1, width) for child in _children(item, width)]
+    return told
+
+
+def _show_below(folder: Item, depth: int, width: int, margin: str) -> None:
+    children = _children(folder, width)
     for child in children:
         count = f"/  ({child.child_count})" if child.kind == Kind.FOLDER else f"  {child.size} bytes"
         click.echo(f"{margin}├── {names.printable(child.name)}{count}")
@@ -43,23 +63,28 @@ def _show_below(folder: Item, depth: int, width: int, margin: str) -> None:
 @click.command()
 @click.argument("upload_id", type=click.UUID, required=False)
 @click.option("--corp", "corp_index", type=int, required=True)
-def status(upload_id: UUID | None, corp_index: int) -> None:
+@as_json_option
+def status(*, upload_id: UUID | None, corp_index: int, as_json: bool) -> None:
     """Show one upload, or how many uploads are in which state and why the failed ones failed."""
-    if upload_id is not None:
-        _show_upload(corp_index, upload_id)
+    if upload_id is None:
+        _show_summary(corp_index, as_json=as_json)
         return
     with session_scope() as session:
+        one = uploads.get(session, corp_index, upload_id)
+    if as_json:
+        put_json(listing.describe(one))
+    else:
+        _show_upload(one)
+
+
+def _show_summary(corp_index: int, *, as_json: bool) -> None:
+    with session_scope() as session:
         catalogue.root_id(session, corp_index)
-        by_state = (
-            select(Upload.state, func.count()).where(Upload.corp_index == corp_index).group_by(Upload.state)
-        )
-        counts = {state: number for state, number in session.execute(by_state)}  # noqa: C416  a Result is no mapping
-        failed = session.scalars(
-            select(Upload)
-            .where(Upload.corp_index == corp_index, Upload.state == State.FAILED)
-            .order_by(Upload.finished_at.desc())
-            .limit(20)
-        ).all()
+        counts = listing.counts(session, corp_index)
+        failed = listing.page(session, corp_index, [State.FAILED], None, FAILED_SHOWN)
+    if as_json:
+        put_json({"uploads": counts, "failed": [listing.describe(one) for one in failed]})
+        return
     for state in State:
         if counts.get(state):
             click.echo(f"{state:13} {counts[state]}")
@@ -67,43 +92,77 @@ def status(upload_id: UUID | None, corp_index: int) -> None:
         click.echo(f"failed: {one.id}  {names.printable(one.name)}: {one.reason}: {one.message}")
 
 
-def _show_upload(corp_index: int, upload_id: UUID) -> None:
-    with session_scope() as session:
-        one = uploads.get(session, corp_index, upload_id)
+def _show_upload(one: Upload) -> None:
+    told = listing.describe(one)
     shown = {
         "upload": one.id,
         "state": one.state,
         "name": names.printable(one.name),
-        "folder": names.printable("/".join(one.folder)),
+        "folder": names.printable(told["folder"]),
         "size": one.size,
         "sha256": one.sha256,
-        "transferred": one.transferred,
+        "transferred": f"{told['transferred']}{_pace(told)}",
         "attempts": one.attempts,
         "item": one.item_id and names.printable(one.item_id),
         "reason": one.reason,
         "message": one.message,
         "next try": one.due_at if one.state == State.QUEUED else None,
+        "request": one.request_id,
     }
     for label, value in shown.items():
         if value is not None and value != "":
             click.echo(f"{label:12} {value}")
 
 
+def _pace(told: Json) -> str:
+    if told["bytes_per_second"] is None:
+        return ""
+    pace = f" ({told['bytes_per_second'] / 2**20:.1f} MiB/s"
+    return f"{pace})" if told["seconds_left"] is None else f"{pace}, {told['seconds_left']:.0f} s left)"
+
+
+@click.command("uploads")
+@click.option("--corp", "corp_index", type=int, required=True)
+@click.option(
+    "--state", "states", type=click.Choice([one.value for one in State]), multiple=True, help="Only these."
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@as_json_option
+def list_uploads(*, corp_index: int, states: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """List uploads, the newest first."""
+    with session_scope() as session:
+        catalogue.root_id(session, corp_index)
+        found = listing.page(session, corp_index, [State(one) for one in states], None, limit)
+    if as_json:
+        put_json([listing.describe(one) for one in found])
+        return
+    for one in found:
+        told = listing.describe(one)
+        path = names.printable("/".join((*one.folder, one.name)))
+        why = f"  {one.reason}: {one.message}" if one.reason else ""
+        size = "" if one.size is None else f"  {told['transferred']} of {one.size} bytes{_pace(told)}"
+        click.echo(f"{one.id}  {one.state:12}  {path}{size}{why}")
+
+
 @click.command()
 @click.option("--corp", "corp_index", type=int, required=True)
-def verify(corp_index: int) -> None:
+@as_json_option
+def verify(*, corp_index: int, as_json: bool) -> None:
     """Compare catalogue and drive from the outside: every file's bytes, every folder's count. Exit code 1 if they differ."""
     with session_scope() as session:
         catalogue.root_id(session, corp_index)
     findings = verification.corporation(FilesystemDrive(settings().drive_dir), corp_index)
-    for problem in findings.problems:
-        click.echo(problem, err=True)
-    unknown = f", {findings.without_hash} recorded without a sha256" if findings.without_hash else ""
-    click.echo(
-        f"{findings.files} files ({findings.bytes} bytes{unknown}) and {findings.folders} folders compared, "
-        f"{len(findings.problems)} differences"
-    )
+    if as_json:
+        put_json(findings)
+    else:
+        for problem in findings.problems:
+            click.echo(problem, err=True)
+        unknown = f", {findings.without_hash} recorded without a sha256" if findings.without_hash else ""
+        click.echo(
+            f"{findings.files} files ({findings.bytes} bytes{unknown}) and {findings.folders} folders compared, "
+            f"{len(findings.problems)} differences"
+        )
     sys.exit(1 if findings.problems else 0)
 
 
-COMMANDS = (tree, status, verify)
+COMMANDS = (tree, status, list_uploads, verify)

@@ -7,7 +7,8 @@ import sys
 import click
 
 from app import database
-from app.cli import admin, doctor, look, send
+from app.cli import admin, doctor, health, look, send, steer
+from app.cli.shown import put_json
 from app.errors import HaulageError
 
 
@@ -19,7 +20,14 @@ def haulage() -> None:
     database.play("command", pool_size=2)
 
 
-for command in (*send.COMMANDS, *look.COMMANDS, *doctor.COMMANDS, *admin.COMMANDS):
+for command in (
+    *send.COMMANDS,
+    *look.COMMANDS,
+    *steer.COMMANDS,
+    *doctor.COMMANDS,
+    *health.COMMANDS,
+    *admin.COMMANDS,
+):
     haulage.add_command(command)
 
 
@@ -28,6 +36,8 @@ def main() -> None:
     try:
         haulage(standalone_mode=True)
     except HaulageError as error:
+        if "--json" in sys.argv:
+            put_json({"error": {"code": error.code, "message": str(error)}})
         click.echo(f"haulage: {error}", err=True)
         sys.exit(2)
     except Exception as error:

@@ -9,9 +9,10 @@ from pathlib import Path
 from uuid import UUID
 
 import click
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app import intake, names, readiness, wake
+from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
 from app.errors import HaulageError
 from app.models import FINISHED, OnConflict, State, Upload
@@ -23,15 +24,32 @@ WAKE_AT_A_TIME = 100
 POLL_SECONDS = 0.5
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A file that did not come as far as was asked; `upload_id` is None if it was not even accepted."""
+
+    path: str
+    reason: str
+    message: str
+    upload_id: UUID | None = None
+
+    def as_text(self) -> str:
+        return f"{self.path}: {self.message}{f' (upload {self.upload_id})' if self.upload_id else ''}"
+
+
 @dataclass
 class Sent:
     """What one call of the command has handed in, and what it has not."""
 
     uploads: dict[UUID, Path] = field(default_factory=dict)
-    good: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     unwoken: list[UUID] = field(default_factory=list)
+
+    def good(self) -> dict[UUID, Path]:
+        """Return the uploads that came as far as was asked."""
+        failed = {failure.upload_id for failure in self.failures}
+        return {one: path for one, path in self.uploads.items() if one not in failed}
 
     def take_unwoken(self) -> list[UUID]:
         taken, self.unwoken = self.unwoken, []
@@ -55,7 +73,10 @@ class Where:
 @click.option(
     "--wait/--no-wait", default=True, help="Wait until everything is stored or failed.", show_default=True
 )
-def upload(paths: tuple[Path, ...], corp_index: int, folder: str, on_conflict: str, wait: bool) -> None:
+@as_json_option
+def upload(  # noqa: PLR0913  click passes every option
+    *, paths: tuple[Path, ...], corp_index: int, folder: str, on_conflict: str, wait: bool, as_json: bool
+) -> None:
     """Hand in files and folders.
 
     Ends with 0 if everything was stored (with --no-wait: accepted), 1 if something was not, and says what and why.
@@ -67,16 +88,17 @@ def upload(paths: tuple[Path, ...], corp_index: int, folder: str, on_conflict: s
         corp_index, "a name", folder=folder
     )  # the corporation and the folder are right, or nothing is
     sent = _send_all(staging, walk(paths), Where(corp_index, folder, OnConflict(on_conflict)))
-    sent.good = len(sent.uploads)
     if wait:
         try:
             _wait(sent)
+            _note_failures(sent)
         except KeyboardInterrupt:
             click.echo(
                 f"\n{len(sent.uploads)} accepted; they go on without you: see `haulage status`", err=True
             )
             sys.exit(130)
-    _summarise(sent, "stored" if wait else "accepted")
+    summarise = _summarise_json if as_json else _summarise
+    summarise(sent, "stored" if wait else "accepted")
     sys.exit(1 if sent.failures else 0)
 
 
@@ -105,7 +127,9 @@ def _send_one(staging: Staging, file: Found, to: Where, sent: Sent, tell: Callab
         staging.make_room(file.size)
         upload = intake.accept(staging, place, staging.put(_counted(file.path, tell)))
     except (HaulageError, OSError) as error:
-        sent.failures.append(f"{_shown(file.path)}: {getattr(error, 'strerror', None) or error}")
+        message = str(getattr(error, "strerror", None) or error)
+        code = error.code if isinstance(error, HaulageError) else "input_output_error"
+        sent.failures.append(Failure(_shown(file.path), code, message))
         return
     sent.uploads[upload.id] = file.path
     sent.unwoken.append(upload.id)
@@ -113,7 +137,7 @@ def _send_one(staging: Staging, file: Found, to: Where, sent: Sent, tell: Callab
 
 def _note_left_out(sent: Sent, one: LeftOut) -> None:
     if one.wanted:
-        sent.failures.append(f"{_shown(one.path)}: {one.reason}")
+        sent.failures.append(Failure(_shown(one.path), "left_out", one.reason))
     else:
         sent.left_out[one.reason] += 1
 
@@ -126,31 +150,53 @@ def _counted(path: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
 
 def _wait(sent: Sent) -> None:
     """Wait until every upload is decided. An interruption loses nothing: the uploads are safe already."""
-    ids = list(sent.uploads)
-    done = 0
-    with click.progressbar(length=len(ids), label="Storing  ", file=sys.stderr) as bar:
-        while done < len(ids):
-            with session_scope() as session:
-                finished = select(Upload.id).where(Upload.id.in_(ids), Upload.state.in_(FINISHED))
-                now_done = len(session.scalars(finished).all())
-            bar.update(now_done - done)
-            done = now_done
-            if done < len(ids):
-                time.sleep(POLL_SECONDS)
+    left = dict.fromkeys(sent.uploads, 0)  # bytes that the bar has seen of each
     with session_scope() as session:
-        failed = select(Upload).where(Upload.id.in_(ids), Upload.state != State.STORED)
+        total = session.scalar(select(func.sum(Upload.size)).where(Upload.id.in_(left))) or 0
+    with click.progressbar(length=int(total) + len(left), label="Storing  ", file=sys.stderr) as bar:
+        while left:
+            bar.update(_advance(left))
+            if left:
+                time.sleep(POLL_SECONDS)
+
+
+def _advance(left: dict[UUID, int]) -> int:
+    """Take what is decided out of `left`; return what the bar goes on by: bytes, and one for each upload."""
+    with session_scope() as session:
+        rows = session.execute(
+            select(Upload.id, Upload.state, Upload.size, Upload.sent).where(Upload.id.in_(left))
+        ).all()
+    advance = 0
+    for upload_id, state, size, sent in rows:
+        decided = state in FINISHED
+        seen = (size or 0) if decided else max(left[upload_id], sent or 0)
+        advance += seen - left[upload_id] + decided
+        if decided:
+            del left[upload_id]
+        else:
+            left[upload_id] = seen
+    return advance
+
+
+def _note_failures(sent: Sent) -> None:
+    with session_scope() as session:
+        failed = select(Upload).where(Upload.id.in_(sent.uploads), Upload.state != State.STORED)
         for one in session.scalars(failed):
-            sent.failures.append(
-                f"{_shown(sent.uploads[one.id])}: {one.message or one.state} (upload {one.id})"
-            )
+            told = (one.reason or one.state, one.message or one.state)
+            sent.failures.append(Failure(_shown(sent.uploads[one.id]), *told, one.id))
 
 
 def _summarise(sent: Sent, done: str) -> None:
     for failure in sent.failures:
-        click.echo(f"not {done}: {failure}", err=True)
+        click.echo(f"not {done}: {failure.as_text()}", err=True)
     for reason, number in sent.left_out.items():
         click.echo(f"left out: {reason}{f', {number} times' if number > 1 else ''}", err=True)
-    click.echo(f"{sent.good} {done}, {len(sent.failures)} failed")
+    click.echo(f"{len(sent.good())} {done}, {len(sent.failures)} failed")
+
+
+def _summarise_json(sent: Sent, done: str) -> None:
+    good = {str(one): _shown(path) for one, path in sent.good().items()}
+    put_json({done: good, "failures": sent.failures, "left_out": sent.left_out})
 
 
 def _shown(path: Path) -> str:

@@ -39,6 +39,7 @@ class Drive(Protocol):
     DriveUnavailable (nothing failed, later) or any other error (this attempt failed).
     """
 
+    name: str  # by which settings, records and figures know it
     chunk_bytes: int  # how much to `put` at a time; only the last chunk of a file may be shorter
 
     def owns(self, corp_index: int, item_id: str) -> bool:
@@ -78,8 +79,11 @@ class Drive(Protocol):
     def abort(self, session: Json, placed: Delivery | None) -> None:
         """End a session for good: remove its bytes and, if it may have placed a file, that one; bring back the one before."""
 
-    def read(self, item_id: str) -> Iterator[bytes]:
-        """Yield a file's bytes. Raises FileNotFoundError if the drive has no such file."""
+    def read(self, item_id: str, first: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield a file's bytes from the byte `first` on, `length` of them or all that follow.
+
+        Raises FileNotFoundError if the drive has no such file.
+        """
 
     def children(self, folder_id: str) -> Iterator[DriveItem]:
         """Yield what a folder holds, in no certain order."""

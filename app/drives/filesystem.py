@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class FilesystemDrive:
+    name = "filesystem"
     chunk_bytes = 4 * 2**20
 
     def __init__(self, root: Path) -> None:
@@ -198,10 +200,13 @@ class FilesystemDrive:
                     _take_back(path, aborted, draft.with_suffix(".previous"))
             self.release(session)
 
-    def read(self, item_id: str) -> Iterator[bytes]:
+    def read(self, item_id: str, first: int = 0, length: int | None = None) -> Iterator[bytes]:
         with self._path(item_id).open("rb") as file:
-            while chunk := file.read(2**20):
+            file.seek(first)
+            left = sys.maxsize if length is None else length
+            while chunk := file.read(min(left, 2**20)):
                 yield chunk
+                left -= len(chunk)
 
     def children(self, folder_id: str) -> Iterator[DriveItem]:
         with os.scandir(self._path(folder_id)) as entries:

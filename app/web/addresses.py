@@ -33,6 +33,10 @@ def upload(corp_index: int, upload_id: UUID) -> str:
     return f"{API}/corporations/{corp_index}/uploads/{upload_id}"
 
 
+def uploads(corp_index: int, **query: object) -> str:
+    return f"{API}/corporations/{corp_index}/uploads?{urlencode(query, doseq=True)}"
+
+
 def content(corp_index: int, item_id: str) -> str:
     return f"{_item(corp_index, item_id)}/content"
 

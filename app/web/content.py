@@ -1,32 +1,113 @@
-"""The route of a file's bytes, straight from the drive."""
+"""The route of a file's bytes, whole or in part, straight from the drive."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import catalogue
 from app.database import session_scope
 from app.errors import DriveUnavailable, NotFound
 from app.models import Item, Kind
-from app.web import addresses, means
+from app.web import addresses, means, ranges
 from app.web.access import Corporation
 from app.web.means import Means
+from app.web.problems import problem, responses
+from app.web.ranges import Part, Unsatisfiable
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["items"])
 
+_BYTES: dict[str, Any] = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+}
+_RANGE = {
+    "parameters": [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": meaning,
+        }
+        for name, meaning in (
+            (
+                "Range",
+                "One range of bytes, as in `bytes=0-99`; anything else is answered with the whole file",
+            ),
+            ("If-Range", "The ETag that the range is to be a part of"),
+            ("If-None-Match", "The ETag that is known already"),
+        )
+    ]
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = responses(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE) | {
+    200: {"description": "The whole file"} | _BYTES,
+    206: {"description": "The part that was asked for"} | _BYTES,
+    304: {"description": "The file is still the one with the ETag that was given"},
+}
 
-@router.get(addresses.ITEM + "/content", response_class=StreamingResponse)
-async def send_content(item_id: str, corp_index: Corporation, mine: means.Given) -> Response:
-    """Send a file as the drive has it."""
+
+@router.api_route(
+    addresses.ITEM + "/content",
+    methods=["GET"],
+    response_class=StreamingResponse,
+    responses=_ANSWERS,
+    openapi_extra=_RANGE,
+)
+async def send_content(
+    request: Request, item_id: str, corp_index: Corporation, mine: means.Given
+) -> Response:
+    """Send a file as the drive has it, or the range of it that is asked for."""
     item = await mine.in_database(_file, corp_index, item_id)
-    chunks = mine.drive.read(item_id)
+    headers = _headers(item)
+    if _is_known(request, headers.get("ETag")):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
+    try:
+        part = _wanted(request, item, headers.get("ETag"))
+    except Unsatisfiable:
+        detail = f"the range lies beyond the end of the file, which has {item.size} bytes"
+        beyond = {"Content-Range": f"bytes */{item.size}"}
+        return problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail, beyond)
+    status = HTTPStatus.OK
+    if part is not None and item.size is not None:
+        status = HTTPStatus.PARTIAL_CONTENT
+        headers |= {"Content-Range": part.as_header(item.size), "Content-Length": str(part.length)}
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    chunks = mine.drive.read(item_id, *((part.first, part.length) if part else ()))
     first = await _first(mine, item, chunks)
-    return StreamingResponse(_stream(mine, first, chunks), headers=_headers(item))
+    return StreamingResponse(_stream(mine, first, chunks), status, headers)
+
+
+# Beside the route above rather than in it: two operations of a document must not share an id.
+router.add_api_route(
+    addresses.ITEM + "/content",
+    send_content,
+    methods=["HEAD"],
+    response_class=Response,
+    name="head_content",
+    responses={status: {"description": told["description"]} for status, told in _ANSWERS.items()},
+    openapi_extra=_RANGE,
+)
+
+
+def _is_known(request: Request, etag: str | None) -> bool:
+    known = request.headers.get("if-none-match", "")
+    return etag is not None and not {etag, "*"}.isdisjoint(
+        one.strip().removeprefix("W/") for one in known.split(",")
+    )
+
+
+def _wanted(request: Request, item: Item, etag: str | None) -> Part | None:
+    condition = request.headers.get("if-range")
+    if item.size is None or (condition is not None and condition != etag):
+        return None
+    return ranges.wanted(request.headers.get("range"), item.size)
 
 
 def _file(corp_index: int, item_id: str) -> Item:
@@ -62,6 +143,7 @@ def _headers(item: Item) -> dict[str, str]:
         "Content-Type": "application/octet-stream",
         "Content-Disposition": _attachment(item.name),
         "X-Content-Type-Options": "nosniff",  # nobody's file becomes a page of ours
+        "Accept-Ranges": "none" if item.size is None else "bytes",
     }
     if item.size is not None:
         headers["Content-Length"] = str(item.size)

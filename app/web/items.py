@@ -11,8 +11,9 @@ from app.database import session_scope
 from app.models import Item, Kind
 from app.web import addresses, means
 from app.web.access import Corporation
+from app.web.problems import responses
 
-router = APIRouter(tags=["items"])
+router = APIRouter(tags=["items"], responses=responses())
 
 After = Annotated[int, Query(ge=0, lt=2**63, description="Where the page before ended")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -71,15 +72,15 @@ def _page(session: Session, folder: Item, after: int, limit: int) -> PageAnswer:
     found = one_more[:limit]
     is_last = len(one_more) == len(found)
     return PageAnswer(
-        folder=_told(folder),
-        items=[_told(item) for item in found],
+        folder=told(folder),
+        items=[told(item) for item in found],
         next=None
         if is_last
         else addresses.children(folder.corp_index, folder.drive_item_id, after=found[-1].id, limit=limit),
     )
 
 
-def _told(item: Item) -> ItemAnswer:
+def told(item: Item) -> ItemAnswer:
     is_file = item.kind == Kind.FILE
     return ItemAnswer(
         id=item.drive_item_id,

@@ -13,12 +13,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import database, readiness
+from app import database, logs, readiness
 from app.errors import DatabaseRefused, Unfit
 from app.settings import Settings, settings
-from app.web import addresses, content, health, items, means, problems, uploads
+from app.web import (
+    addresses,
+    content,
+    folders,
+    health,
+    items,
+    means,
+    metrics,
+    operations,
+    pages,
+    problems,
+    uploads,
+)
 from app.web.means import Means
+from app.web.page_answers import Pages
 from app.web.problems import Problems
+from app.web.request_ids import RequestIds
 from app.web.unread import Unread
 
 
@@ -28,9 +42,11 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it speaks whenever somebody asks for /readyz
     chosen = settings()
+    logs.configure(chosen.log_format, logging.INFO)
+    for name in ("uvicorn", "uvicorn.access"):  # the server's own loggers have handlers of their own
+        logs.adorn(logging.getLogger(name), chosen.log_format)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it speaks whenever somebody asks for /readyz
     database.play("web", pool_size=chosen.web_pool_size)
     await to_thread.run_sync(_check, chosen)
     mine = means.make(chosen)
@@ -77,8 +93,14 @@ app = FastAPI(
 )
 app.include_router(uploads.router, prefix=addresses.API)
 app.include_router(items.router, prefix=addresses.API)
+app.include_router(folders.router, prefix=addresses.API)
 app.include_router(content.router, prefix=addresses.API)
 app.include_router(health.router)
+app.include_router(metrics.router)
+app.include_router(pages.router)
+app.include_router(operations.router)
 app.add_middleware(Problems)  # the last one added is the outermost
+app.add_middleware(Pages)
 app.add_middleware(Unread)
+app.add_middleware(RequestIds)
 app.add_middleware(OneSentence)

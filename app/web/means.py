@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Annotated, TypeVar, TypeVarTuple, cast
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
+from app import tokens
 from app.drives.base import Drive
 from app.drives.filesystem import FilesystemDrive
 from app.settings import Settings
@@ -15,9 +17,23 @@ from app.web.waker import Waker
 
 DISK_THREADS = 16
 DRIVE_THREADS = 16
+BELIEVED_SECONDS = 600  # how long an operator's token is believed while PostgreSQL cannot be asked
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
+
+
+class Operators:
+    """The operators' tokens that were good a short while ago, as their hashes."""
+
+    def __init__(self) -> None:
+        self._good_until: dict[bytes, float] = {}
+
+    def note(self, token: str) -> None:
+        self._good_until[tokens.digest(token)] = monotonic() + BELIEVED_SECONDS
+
+    def knows(self, token: str) -> bool:
+        return self._good_until.get(tokens.digest(token), 0) > monotonic()
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class Means:
     staging: Staging
     drive: Drive
     waker: Waker
+    operators: Operators
     disk_threads: CapacityLimiter
     drive_threads: CapacityLimiter
     database_threads: CapacityLimiter  # as many as the pool has connections
@@ -46,6 +63,7 @@ def make(chosen: Settings) -> Means:
         staging=Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes),
         drive=FilesystemDrive(chosen.drive_dir),
         waker=Waker(chosen.wake_window),
+        operators=Operators(),
         disk_threads=CapacityLimiter(DISK_THREADS),
         drive_threads=CapacityLimiter(DRIVE_THREADS),
         database_threads=CapacityLimiter(chosen.web_pool_size),

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import errors
@@ -26,9 +28,44 @@ STATUSES: Mapping[type, HTTPStatus] = {
     errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotPossible: HTTPStatus.CONFLICT,
+    errors.NameTaken: HTTPStatus.CONFLICT,
+    errors.NotAFolder: HTTPStatus.CONFLICT,
+    errors.DrivePathTooLong: HTTPStatus.BAD_REQUEST,
     errors.Postponed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StagingFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+MEDIA_TYPE = "application/problem+json"
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {
+            "type": "string",
+            "description": "Stable, for programs: docs/problems.md says what each one means",
+        },
+        "detail": {"type": "string", "description": "For people"},
+    },
+}
+# Any route may be asked without a token, for what is not there, in a wrong way, or while PostgreSQL is away.
+_EVERYWHERE = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+def responses(*also: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Document the problems that a route may answer with: those of every route, and `also`."""
+    told = {"content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+    return {int(status): {"description": status.phrase} | told for status in (*_EVERYWHERE, *also)}
 
 
 def problem(
@@ -42,7 +79,7 @@ def problem(
         "code": code,
         "detail": detail,
     }
-    return JSONResponse(content | extra, status, headers, "application/problem+json")
+    return JSONResponse(content | extra, status, headers, MEDIA_TYPE)
 
 
 def told(error: Exception) -> Response:
@@ -81,12 +118,25 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def _wrong_parameters(error: RequestValidationError) -> str:
-    return "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+    return "; ".join(f"{(one['loc'] or ('body',))[-1]}: {one['msg']}" for one in error.errors())
 
 
-async def answer(_request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
     """Stand in for the framework's own answers."""
-    return told(error)
+    response = told(error)
+    if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_allowed(request))
+    return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """Ask every route: the framework's own answer knows only the first one of the path."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] == Match.FULL for route in routes)
+    ]
 
 
 class Problems:

@@ -2,18 +2,24 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from anyio import CancelScope, fail_after
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
-from app.errors import Incomplete
+from app.errors import BadRequest, Incomplete
 from app.staging import Draft
 from app.web.forms import Form
 from app.web.means import Means
 
 PIECE_BYTES = 2**20  # what is handed to a thread at a time: smaller pieces would cost more than they carry
 SILENCE_SECONDS = 60
+MAX_DOCUMENT_BYTES = 16 * 2**10
+
+Document = TypeVar("Document")
 
 
 @asynccontextmanager
@@ -45,6 +51,24 @@ async def file_in(request: Request, form: Form | None) -> AsyncIterator[bytes]:
         yield chunk if form is None else form.feed(chunk)
     if form is not None:
         form.end()
+
+
+async def document(request: Request, kind: TypeAdapter[Document]) -> Document:
+    """Read a small JSON document of a known kind. The framework would read it before it asks who is there."""
+    body = b""
+    async for chunk in _arriving(request):
+        body += chunk
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise BadRequest(f"the document has more than {MAX_DOCUMENT_BYTES} bytes")
+    try:
+        return kind.validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+
+
+def documented(kind: TypeAdapter[Document]) -> dict[str, Any]:
+    content = {"application/json": {"schema": kind.json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 async def _arriving(request: Request) -> AsyncIterator[bytes]:

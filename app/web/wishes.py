@@ -4,11 +4,57 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from app import intake
-from app.errors import BadRequest, NotFound
+from app.errors import BadRequest
 from app.models import OnConflict
 from app.uploads import Destination
 
-KNOWN = ("name", "folder", "parent_id", "on_conflict")
+_MEANINGS = {
+    "name": "The file's name; a form's file brings its own",
+    "folder": "A path of names, as in a/b; made where missing",
+    "parent_id": "The drive's id of the folder that `folder` lies in; the root without one",
+    "on_conflict": "What to do if something else has the name: fail (the default), rename or replace",
+}
+_VALUES = {"on_conflict": {"type": "string", "enum": [str(one) for one in OnConflict]}}
+_TEXT = {"type": "string"}
+# The route reads its body piece by piece, which the framework cannot know anything about.
+DOCUMENTED = {
+    "parameters": [
+        *(
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": meaning,
+                "schema": _VALUES.get(name, _TEXT),
+            }
+            for name, meaning in _MEANINGS.items()
+        ),
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "1 to 255 printable ASCII characters; the same request again is the same upload",
+            "schema": {"type": "string", "pattern": "^[ -~]{1,255}$"},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        **{name: _VALUES.get(name, _TEXT) for name in _MEANINGS},
+                    },
+                }
+            },
+        },
+    },
+}
 
 
 class Wishes(dict[str, str]):
@@ -25,8 +71,8 @@ class Wishes(dict[str, str]):
 
     def expect(self, name: str) -> None:
         """Refuse a wish by its name, before its value is known."""
-        if name not in KNOWN:
-            raise BadRequest(f"there is no field {name[:100]!r}; known are file, {', '.join(KNOWN)}")
+        if name not in _MEANINGS:
+            raise BadRequest(f"there is no field {name[:100]!r}; known are file, {', '.join(_MEANINGS)}")
         if name in self:
             raise BadRequest(f"{name!r} is given more than once")
 
@@ -44,14 +90,11 @@ def destination(corp_index: int, wishes: Mapping[str, str]) -> Destination:
     """Check where the file is to go; raises what `intake.destination` raises."""
     if "name" not in wishes:
         raise BadRequest("the file needs a name: send it in a form, or add ?name=")
-    parent_id = wishes.get("parent_id")
-    if parent_id is not None and "\0" in parent_id:  # PostgreSQL knows no text with it
-        raise NotFound(f"corporation {corp_index} has no item with that id")
     return intake.destination(
         corp_index,
         wishes["name"],
         folder=wishes.get("folder", ""),
-        parent_id=parent_id,
+        parent_id=wishes.get("parent_id"),
         on_conflict=_on_conflict(wishes.get("on_conflict", OnConflict.FAIL)),
     )
 

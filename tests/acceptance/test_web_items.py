@@ -165,10 +165,12 @@ def test_a_foreign_corporation_does_not_exist(
         own = other.request(method, filled(path, OTHER_CORP))
         nobody = bare.request(method, filled(path, CORP))
 
-    assert (foreign.status_code, foreign.json()["code"]) == (404, "not_found")
-    assert unknown.json() == foreign.json()
-    assert [one.json() for one in odd] == [foreign.json()] * len(odd)
-    assert own.json() != foreign.json()
+    assert foreign.status_code == 404
+    assert [one.status_code for one in (unknown, *odd)] == [404] * 6
+    assert [one.content for one in (unknown, *odd)] == [foreign.content] * 6
+    if method != "HEAD":  # which has no body to tell more
+        assert foreign.json()["code"] == "not_found"
+        assert own.json() != foreign.json()
     assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")
 
 

@@ -12,7 +12,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 
-from app import attempt, overdue, uploads
+from app import attempt, overdue, steering
 from app.attempt import Outcome
 from app.database import session_scope
 from app.drives.base import Delivery
@@ -369,7 +369,7 @@ def test_a_retry_after_the_failure_stores_it(installation: Installation) -> None
     assert row(upload_id).state == State.FAILED
 
     with session_scope() as session:
-        uploads.retry(session, CORP, upload_id)
+        steering.retry(session, CORP, upload_id)
     attempt_at(upload_id, make_means(installation))
 
     assert row(upload_id).state == State.STORED
@@ -499,7 +499,7 @@ def test_bytes_that_were_damaged_on_the_way_are_sent_again(installation: Install
 
 def cancel(upload_id: UUID) -> None:
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
 
 
 def test_an_upload_that_was_cancelled_while_queued_is_not_tried(installation: Installation) -> None:
@@ -795,7 +795,7 @@ def test_a_clean_up_that_is_late_leaves_a_retried_upload_alone(installation: Ins
         overdue.cleaned(session, overdue.claim_cleanups(session, 10))
     (installation.drive_dir / ROOT / "a.txt").unlink()
     with session_scope() as session:
-        uploads.retry(session, CORP, upload_id)
+        steering.retry(session, CORP, upload_id)
     attempt_at(upload_id, make_means(installation))
 
     FilesystemDrive(installation.drive_dir).abort(late.drive_session, placed_by(late))

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from app import overdue, uploads
+from app import overdue, steering, uploads
 from app.database import session_scope
 from app.models import State, Upload
 from tests.factories import (
@@ -79,7 +79,7 @@ def test_a_lost_attempt_that_was_to_be_cancelled_is_cancelled(installation: Inst
     upload_id = make_upload(installation)
     claimed(upload_id)
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
     expire_lease(installation, upload_id)
 
     assert take_back_lost() == [upload_id]
@@ -140,7 +140,7 @@ def test_a_wish_to_cancel_is_honoured_even_if_the_attempt_ended_otherwise(
     upload_id = make_upload(installation)
     held = claimed(upload_id)
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
     with session_scope() as session:
         if end == "set_back":
             uploads.set_back(session, held, "x", "x", timedelta(seconds=1))
@@ -246,7 +246,7 @@ def cleanups() -> Sequence[Upload]:
 def cancelled(installation: Installation) -> UUID:
     upload_id = make_upload(installation)
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
     return upload_id
 
 
@@ -299,7 +299,7 @@ def test_a_failed_upload_that_is_cleaned_up_keeps_its_bytes_for_a_retry(installa
         overdue.cleaned(session, cleanups())
 
     with session_scope() as session:
-        uploads.retry(session, CORP, upload_id)
+        steering.retry(session, CORP, upload_id)
 
     assert row(upload_id).staged_id is not None
     assert claim(upload_id) is not None

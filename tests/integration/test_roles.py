@@ -3,7 +3,7 @@
 import psycopg2
 import pytest
 
-from app import catalogue, overdue, readiness, tokens, uploads
+from app import catalogue, overdue, readiness, steering, tokens, uploads
 from app.database import session_scope
 from app.models import State
 from app.settings import settings
@@ -97,20 +97,20 @@ def test_the_web_can_receive_look_cancel_and_retry(as_web: Installation) -> None
         uploads.get(session, CORP, upload_id)
         overdue.mark_woken(session, [upload_id])
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
 
     assert row(upload_id).state == State.CANCELLED
 
     as_web.query("UPDATE corporate.uploads SET state = 'failed'")
     with session_scope() as session:
-        uploads.retry(session, CORP, upload_id)
+        steering.retry(session, CORP, upload_id)
 
     assert row(upload_id).state == State.QUEUED
 
 
 def test_the_web_can_read_tokens(as_web: Installation) -> None:
     with session_scope() as session, pytest.raises(tokens.Unauthorised):
-        tokens.corporation_of(session, f"{tokens.PREFIX}abc{tokens._checksum('abc')}")
+        tokens.owner(session, f"{tokens.PREFIX}abc{tokens._checksum('abc')}")
 
 
 def test_the_web_can_use_the_sql_door(as_web: Installation) -> None:

@@ -1,5 +1,5 @@
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg2
 import pytest
@@ -62,11 +62,11 @@ def test_the_constraints_of_models_and_migrations_are_the_same(installation: Ins
 
 
 def test_migrating_twice_is_migrating_once(empty: str) -> None:
-    assert schema.migrate(empty) == schema.migrate(empty) == "0001"
+    assert schema.migrate(empty) == schema.migrate(empty) == schema.newest()
 
 
 def test_two_migrations_at_once_end_well(empty: str) -> None:
-    assert race([lambda: schema.migrate(empty)] * 3) == ["0001"] * 3
+    assert race([lambda: schema.migrate(empty)] * 3) == [schema.newest()] * 3
 
 
 def test_a_migration_that_fails_leaves_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_a_migration_that_fails_leaves_nothing(empty: str, monkeypatch: pytest.M
         patched.setattr("app.schema._revision", broken)
         schema.migrate(empty)
 
-    assert schema.migrate(empty) == "0001"
+    assert schema.migrate(empty) == schema.newest()
 
 
 def test_a_database_without_the_schema_is_refused_with_what_to_run(
@@ -92,15 +92,31 @@ def test_a_database_without_the_schema_is_refused_with_what_to_run(
     installation.forget_process_state()
 
 
-def test_another_revision_is_refused(installation: Installation) -> None:
-    schema.check()
-    installation.query("UPDATE corporate.alembic_version SET version_num = '9999'")
+@pytest.fixture
+def at_revision(installation: Installation) -> Iterator[Callable[[str], None]]:
+    def change(revision: str) -> None:
+        installation.query("UPDATE corporate.alembic_version SET version_num = %s", revision)
 
-    try:
-        with pytest.raises(DatabaseRefused, match="9999"):
-            schema.check()
-    finally:
-        installation.query("UPDATE corporate.alembic_version SET version_num = '0001'")
+    yield change
+    change(schema.newest())
+
+
+def test_an_older_revision_is_refused(at_revision: Callable[[str], None]) -> None:
+    schema.check()
+    at_revision("0000")
+
+    with pytest.raises(DatabaseRefused, match="0000"):
+        schema.check()
+
+
+def test_a_newer_revision_will_do_while_processes_are_replaced(
+    at_revision: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    at_revision("9999")
+
+    schema.check()
+
+    assert "newer than this release" in caplog.text
 
 
 @pytest.mark.parametrize(

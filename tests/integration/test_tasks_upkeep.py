@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from app import queue, uploads
+from app import queue, steering, uploads
 from app.database import session_scope
 from app.errors import WrongStaging
 from app.models import OnConflict, State
@@ -146,7 +146,7 @@ def test_a_wish_to_cancel_that_nobody_honoured_is_honoured_by_the_sweep(installa
     upload_id = make_upload(installation)
     held = claimed(upload_id)
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
     with session_scope() as session:
         uploads.give_back(session, held, "x", "x", uploads.RIVAL_DELAY)
 
@@ -186,7 +186,7 @@ def test_a_cancelled_upload_leaves_nothing(installation: Installation) -> None:
     attempt_at(upload_id, make_means(installation, drive=drive, is_shutting_down=lambda: next(told)))
     assert drafts(installation) != []
     with session_scope() as session:
-        uploads.cancel(session, CORP, upload_id)
+        steering.cancel(session, CORP, upload_id)
 
     upkeep.clean_up()
 
@@ -221,7 +221,7 @@ def test_a_failed_upload_takes_back_what_it_placed_and_keeps_its_bytes(
     assert drafts(installation) == []
     assert len(files_in_staging(installation)) == 1
     with session_scope() as session:
-        uploads.retry(session, CORP, upload_id)
+        steering.retry(session, CORP, upload_id)
     attempt_at(upload_id, make_means(installation))
     assert row(upload_id).state == State.STORED
 
@@ -287,7 +287,7 @@ def test_one_that_cannot_be_cleaned_now_does_not_hold_up_the_others(
     ids = [make_upload(installation) for _ in range(3)]
     for upload_id in ids:
         with session_scope() as session:
-            uploads.cancel(session, CORP, upload_id)
+            steering.cancel(session, CORP, upload_id)
     real = upkeep._tidy
 
     def tidy(upload: Any) -> None:
@@ -373,7 +373,7 @@ def test_after_the_purge_a_file_of_the_inbox_can_still_be_retried(installation: 
     (installation.inbox / "a.txt").write_bytes(b"other and longer content")
 
     with session_scope() as session:
-        uploads.retry(session, CORP, upload_id)
+        steering.retry(session, CORP, upload_id)
     attempt_at(upload_id, make_means(installation))
 
     assert row(upload_id).state == State.STORED

@@ -20,13 +20,13 @@ def _as_web(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None
     installation.forget_process_state()
 
 
-def corporation_of(token: str) -> int:
+def owner(token: str) -> int:
     with session_scope() as session:
-        return tokens.corporation_of(session, token)
+        return tokens.owner(session, token)
 
 
 def test_a_token_names_its_corporation(installation: Installation) -> None:
-    assert corporation_of(create(installation)) == CORP
+    assert owner(create(installation)) == CORP
 
 
 def test_no_token_is_like_another(installation: Installation) -> None:
@@ -45,11 +45,11 @@ def test_the_database_never_holds_a_token(installation: Installation) -> None:
 @pytest.mark.parametrize("column", ["expires_at", "revoked_at"])
 def test_an_expired_or_revoked_token_opens_nothing(installation: Installation, column: str) -> None:
     token = create(installation, timedelta(hours=1))
-    assert corporation_of(token) == CORP
+    assert owner(token) == CORP
     installation.query(f"UPDATE corporate.api_tokens SET {column} = now() - interval '1 second'")
 
     with pytest.raises(Unauthorised):
-        corporation_of(token)
+        owner(token)
 
 
 MANGLED = [
@@ -71,11 +71,11 @@ def test_a_mangled_or_made_up_token_opens_nothing(installation: Installation) ->
 
     for mangle in MANGLED:
         with pytest.raises(Unauthorised) as caught:
-            corporation_of(mangle(token))
+            owner(mangle(token))
 
         assert token not in str(caught.value)
 
 
 def test_a_mangled_token_is_told_without_asking_the_database(installation: Installation) -> None:
     with pytest.raises(Unauthorised):
-        tokens.corporation_of(None, "haulage_mangled")  # type: ignore[arg-type]
+        tokens.owner(None, "haulage_mangled")  # type: ignore[arg-type]

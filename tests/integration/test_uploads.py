@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
-from app import uploads
+from app import steering, uploads
 from app.database import session_scope
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
 from app.models import OnConflict, State, Upload
@@ -317,7 +317,7 @@ def test_of_two_reservations_at_once_one_wins(installation: Installation) -> Non
 # What people ask for
 
 
-def change(what: uploads.Change, upload_id: object, corp_index: int = CORP) -> Upload:
+def change(what: steering.Change, upload_id: object, corp_index: int = CORP) -> Upload:
     with session_scope() as session:
         return what(session, corp_index, upload_id)  # type: ignore[arg-type]
 
@@ -325,7 +325,7 @@ def change(what: uploads.Change, upload_id: object, corp_index: int = CORP) -> U
 def test_a_waiting_upload_is_cancelled_at_once(installation: Installation) -> None:
     upload_id = make_upload(installation)
 
-    change(uploads.cancel, upload_id)
+    change(steering.cancel, upload_id)
 
     after = row(upload_id)
     assert (after.state, after.reason) == (State.CANCELLED, "cancelled")
@@ -338,7 +338,7 @@ def test_a_transferring_upload_is_asked_to_stop(installation: Installation) -> N
     upload_id = make_upload(installation)
     held = claimed(upload_id)
 
-    change(uploads.cancel, upload_id)
+    change(steering.cancel, upload_id)
 
     assert row(upload_id).state == State.TRANSFERRING
     with session_scope() as session:
@@ -352,7 +352,7 @@ def test_a_finished_upload_cannot_be_cancelled(installation: Installation, state
     set_columns(installation, upload_id, state=f"'{state}'", reason="'x'", finished_at="now()", item_id=item)
 
     with pytest.raises(NotPossible):
-        change(uploads.cancel, upload_id)
+        change(steering.cancel, upload_id)
 
 
 def failed(installation: Installation, **columns: str) -> object:
@@ -368,7 +368,7 @@ def failed(installation: Installation, **columns: str) -> object:
 def test_a_failed_upload_can_be_retried_with_all_its_attempts(installation: Installation) -> None:
     upload_id = failed(installation, deadline_at="now() - interval '1 hour'")
 
-    change(uploads.retry, upload_id)
+    change(steering.retry, upload_id)
 
     after = row(upload_id)  # type: ignore[arg-type]
     assert (after.state, after.attempts, after.reason, after.finished_at, after.cleanup_due_at) == (
@@ -380,11 +380,11 @@ def test_a_failed_upload_can_be_retried_with_all_its_attempts(installation: Inst
 def test_a_retried_upload_forgets_that_it_was_to_be_cancelled(installation: Installation) -> None:
     upload_id = make_upload(installation)
     held = claimed(upload_id)
-    change(uploads.cancel, upload_id)
+    change(steering.cancel, upload_id)
     with session_scope() as session:
         uploads.fail(session, held, "name_taken", "the attempt found this before it heard of the wish")
 
-    change(uploads.retry, upload_id)
+    change(steering.retry, upload_id)
 
     assert claim(upload_id) is not None
 
@@ -393,18 +393,20 @@ def test_an_upload_that_is_being_cleaned_up_cannot_be_retried(installation: Inst
     upload_id = failed(installation, token="gen_random_uuid()")
 
     with pytest.raises(NotPossible):
-        change(uploads.retry, upload_id)
+        change(steering.retry, upload_id)
 
 
 def test_an_upload_whose_bytes_are_gone_cannot_be_retried(installation: Installation) -> None:
     upload_id = failed(installation, staged_id="NULL")
 
     with pytest.raises(NotPossible, match="send the file again"):
-        change(uploads.retry, upload_id)
+        change(steering.retry, upload_id)
 
 
-@pytest.mark.parametrize("what", [uploads.cancel, uploads.retry, uploads.get])
-def test_nobody_reaches_another_corporations_upload(installation: Installation, what: uploads.Change) -> None:
+@pytest.mark.parametrize("what", [steering.cancel, steering.retry, uploads.get])
+def test_nobody_reaches_another_corporations_upload(
+    installation: Installation, what: steering.Change
+) -> None:
     upload_id = make_upload(installation)
 
     with pytest.raises(NotFound):

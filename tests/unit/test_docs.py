@@ -28,3 +28,14 @@ def test_every_decision_that_is_referred_to_is_there() -> None:
     texts = [path.read_text() for path in (PROJECT / "pyproject.toml", PROJECT / "celeryconfig.py")]
 
     assert {number for text in texts for number in re.findall(r"docs/decisions/(\d{4})", text)} <= there
+
+
+def test_every_code_is_explained() -> None:
+    explained = set(re.findall(r"`([a-z_]+)`", (PROJECT / "docs" / "problems.md").read_text()))
+    # Nobody is told of these: they end a process, are never raised themselves, or never leave a worker.
+    silent = {"unfit", "bad_settings", "refused", "failed", "setback", "not_examined", "lost_claim"}
+    sources = [*(PROJECT / "app").glob("*.py"), *(PROJECT / "app" / "web").glob("*.py")]
+    written = {code for file in sources for code in re.findall(r'code = "(\w+)"', file.read_text())}
+
+    assert written - silent <= explained
+    assert {"invalid_parameter", "worn_out", "deadline_exceeded", "worker_lost"} <= explained

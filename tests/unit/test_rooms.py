@@ -13,13 +13,23 @@ ROOT = Path(__file__).parents[2]
 
 LADDER = (
     # These know nothing of the others.
-    ("app.errors", "app.models", "app.forksafe", "app.queue"),
+    ("app.errors", "app.models", "app.forksafe", "app.queue", "app.logs"),
     ("app.forkdoctor", "app.forkprobe", "app.forkkeeper"),  # copied to where nothing of ours is
     ("app.names", "app.settings", "app.staging"),
     ("app.inbox", "app.walk", "app.drives.base", "app.database", "app.checkup"),
     ("app.drives.filesystem", "app.transfer", "app.catalogue", "app.tokens", "app.schema"),
-    ("app.uploads", "app.readiness"),
-    ("app.overdue", "app.watch", "app.places", "app.folders", "app.upkeep", "app.results", "app.verify"),
+    ("app.uploads", "app.readiness", "app.tallies", "app.adoption"),
+    ("app.steering", "app.listing", "app.figures"),
+    (
+        "app.overdue",
+        "app.watch",
+        "app.places",
+        "app.folders",
+        "app.upkeep",
+        "app.results",
+        "app.verify",
+        "app.diagnosis",
+    ),
     ("app.wake", "app.attempt"),
     ("app.intake",),
     ("app.migrations", "app.web", "app.cli"),
@@ -29,7 +39,7 @@ LADDER = (
     ("tasks.worker",),
 )
 # These have a ladder of their own, inside.
-PACKAGES = ("app.migrations", "app.web", "app.cli")
+PACKAGES = ("app.adoption", "app.diagnosis", "app.migrations", "app.web", "app.cli")
 READ_SETTINGS = ("app.settings", "app.database", "app.web", "app.cli", "tasks", "celeryconfig")
 OURS = {"app", "tasks", "local", "tests", "benchmarks", "examples", "celeryconfig"}
 # Who may know whose world.

@@ -111,7 +111,18 @@ def test_a_redis_url_that_asks_for_tls_without_checking_is_refused(
     assert CANARY not in message
 
 
-@pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0?ssl_cert_reqs=required", "rediss://h/0"])
+@pytest.mark.parametrize("value", ["false", "False", "no", "0"])
+def test_a_redis_url_that_takes_anybodys_certificate_is_refused(
+    environment: pytest.MonkeyPatch, value: str
+) -> None:
+    environment.setenv(
+        "REDIS_URL", f"rediss://:{CANARY}@redis/0?ssl_cert_reqs=required&ssl_check_hostname={value}"
+    )
+
+    assert "whose certificate" in refusal()
+
+
+@pytest.mark.parametrize("url", ["redis://h/0", "rediss://h/0?ssl_cert_reqs=required"])
 def test_other_redis_urls_are_taken(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("REDIS_URL", url)
 
@@ -122,3 +133,10 @@ def test_an_empty_database_url_is_refused(environment: pytest.MonkeyPatch) -> No
     environment.setenv("DATABASE_URL", "")
 
     assert "DATABASE_URL: " in refusal()
+
+
+def test_a_url_with_tls_says_how_the_certificate_is_checked(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REDIS_URL", "rediss://h/0")
+
+    with pytest.raises(BadSettings, match="ssl_cert_reqs=required"):
+        settings()

@@ -53,6 +53,9 @@ class NotingWatch:
         if self.steps is not None:
             self.steps -= 1
 
+    def tell(self, sent: int) -> None:
+        self.notes.append(("tell", sent))
+
     def checkpoint(self, session: Any, transferred: int) -> None:
         self.notes.append(("checkpoint", session, transferred))
 

@@ -1,0 +1,118 @@
+"""What is going on in an installation, for whoever runs it: read from PostgreSQL alone, and nothing is changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app import tallies
+from app.models import State
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One PostgreSQL session of one of our processes; ages in seconds. `tls` is the protocol's version, None without.
+
+    Of another role's sessions only the names are to be seen, unless the asking role has pg_read_all_stats.
+    """
+
+    process: int
+    role: str
+    host: str
+    session: int
+    tls: str | None
+    state: str | None
+    age: float | None
+    state_age: float | None
+
+    @property
+    def is_visible(self) -> bool:
+        return self.age is not None
+
+
+@dataclass(frozen=True)
+class Minute:
+    """What was stored in one of the last sixty minutes; `ago` is 0 for the one that is running."""
+
+    ago: int
+    uploads: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`oldest_waiting` and `since_sweep` in seconds, None if nothing waits and if no sweep ever ran."""
+
+    uploads: Mapping[State, int]
+    waiting_by_age: Mapping[str, int]
+    oldest_waiting: float | None
+    since_sweep: float | None
+    totals: Mapping[tuple[str, str], int]
+    connections: Sequence[Connection]
+
+
+# Nearly all uploads are stored in the end, so those are not counted here but taken from the tallies.
+_UPLOADS = text("SELECT state, count(*) FROM corporate.uploads WHERE state <> 'stored' GROUP BY state")
+_WAITING = text("""
+    SELECT
+        count(*) FILTER (WHERE age < interval '1 minute'),
+        count(*) FILTER (WHERE age >= interval '1 minute' AND age < interval '10 minutes'),
+        count(*) FILTER (WHERE age >= interval '10 minutes' AND age < interval '1 hour'),
+        count(*) FILTER (WHERE age >= interval '1 hour'),
+        extract(epoch FROM max(age))::float
+    FROM (SELECT now() - created_at AS age FROM corporate.uploads WHERE state IN ('queued', 'transferring')) waiting
+""")
+_AGES = ("under a minute", "under ten minutes", "under an hour", "an hour and more")
+_SWEEP = text(
+    "SELECT extract(epoch FROM now() - ran_at)::float FROM corporate.upkeep_runs WHERE task = :task"
+)
+_CONNECTIONS = text("""
+    SELECT a.application_name, a.pid, CASE WHEN s.ssl THEN s.version END, a.state,
+        extract(epoch FROM clock_timestamp() - a.backend_start)::float,
+        extract(epoch FROM clock_timestamp() - a.state_change)::float
+    FROM pg_stat_activity a LEFT JOIN pg_stat_ssl s USING (pid)
+    WHERE a.datname = current_database() AND a.application_name ~ '^[0-9]+ [a-z]+@'
+    ORDER BY 1, 2
+""")
+_THROUGHPUT = text("""
+    SELECT (extract(epoch FROM date_trunc('minute', now()) - date_trunc('minute', at)) / 60)::int,
+        count(*), coalesce(sum((detail->>'bytes')::bigint), 0)::bigint
+    FROM corporate.upload_events
+    WHERE at > date_trunc('minute', now()) - interval '59 minutes' AND kind = 'stored'
+    GROUP BY 1
+""")
+SWEEP = "tasks.upkeep.sweep"
+
+
+def gather(session: Session) -> Figures:
+    sums = tallies.totals(session)
+    uploads = {State(state): number for state, number in session.execute(_UPLOADS)}
+    *by_age, oldest = session.execute(_WAITING).one()
+    return Figures(
+        uploads=uploads | {State.STORED: sum(sums[what, drive] for what, drive in sums if what == "stored")},
+        waiting_by_age=dict(zip(_AGES, by_age, strict=True)),
+        oldest_waiting=oldest,
+        since_sweep=session.scalar(_SWEEP, {"task": SWEEP}),
+        totals=sums,
+        connections=connections(session),
+    )
+
+
+def _connection(row: Sequence[Any]) -> Connection:
+    name, session, tls, state, age, state_age = row
+    process, _, who = name.partition(" ")
+    role, _, host = who.partition("@")
+    return Connection(int(process), role, host, session, tls, state, age, state_age)
+
+
+def connections(session: Session) -> Sequence[Connection]:
+    """Return the sessions of this application's processes, as far as the asking role may see them."""
+    return [_connection(tuple(row)) for row in session.execute(_CONNECTIONS)]
+
+
+def throughput(session: Session) -> Sequence[Minute]:
+    """Return what was stored in each of the last sixty minutes, the oldest first."""
+    found = {ago: (uploads, size) for ago, uploads, size in session.execute(_THROUGHPUT)}
+    return [Minute(ago, *found.get(ago, (0, 0))) for ago in reversed(range(60))]

@@ -1,0 +1,541 @@
+"""What lies in deploy/, and what the pages about it say, against the programs and settings that are really there."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from celery.bin.celery import celery
+from flower.options import default_options
+from prometheus_client.parser import text_string_to_metric_families
+from uvicorn.main import main as uvicorn
+
+from app.cli.main import haulage
+from app.figures import Connection, Figures
+from app.models import State
+from app.settings import Settings
+from app.web import metrics
+from local.home import PROJECT
+
+DEPLOY = PROJECT / "deploy"
+COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
+UNITS = {path.name: path.read_text() for path in sorted((DEPLOY / "systemd").glob("*.service"))}
+EXAMPLES = {path.name: path.read_text() for path in sorted((DEPLOY / "systemd" / "examples").iterdir())}
+MANIFESTS = [
+    one
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for one in yaml.safe_load_all(path.read_text())
+]
+PAGES = {name: (PROJECT / "docs" / name).read_text() for name in ("deploying.md", "upgrading.md")}
+SETTINGS = {name.upper() for name in Settings.model_fields}
+SLICE = Settings.model_fields["slice_seconds"].default
+
+
+# Every command, against the program that it starts.
+
+
+def check_words(command: click.Command, words: list[str]) -> None:
+    """Fail unless the program knows these subcommands and options. Nothing is run."""
+    context = click.Context(command, **command.context_settings)
+    try:
+        _, rest, _ = command.make_parser(context).parse_args(list(words))
+    except click.UsageError as error:
+        pytest.fail(f"{words}: {error.format_message()}")
+    if isinstance(command, click.Group) and rest:
+        subcommand = command.get_command(context, rest[0])
+        assert subcommand is not None, f"there is no {rest[0]} in {words}"
+        check_words(subcommand, rest[1:])
+
+
+def check_command(words: list[str]) -> None:
+    program, *rest = words
+    name = Path(program).name
+    if name == "haulage":
+        check_words(haulage, rest)
+    elif name == "uvicorn":
+        check_words(uvicorn, rest)
+        assert rest[0] == "app.web.main:app"
+    elif name == "celery":
+        check_words(celery, rest)
+        assert rest[:2] == ["-A", "tasks.worker"]
+        if rest[2] == "flower":
+            options = {word.removeprefix("--").partition("=")[0] for word in rest[3:]}
+            assert options <= set(default_options.as_dict()), "Flower knows them"
+    elif name == "python":
+        assert rest[0] == "-c"
+        compile(rest[1], "command", "exec")
+    elif name == "sh":
+        assert (DEPLOY / rest[0].lstrip("/")).exists(), rest
+    else:
+        assert name in {"postgres", "sleep", "psql", "redis-cli"}, (
+            words
+        )  # run in tests/acceptance/test_image.py
+
+
+def words_of(unit: str) -> list[str]:
+    [line] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    return shlex.split(line)
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    for one in MANIFESTS:
+        if one["kind"] == "Pod":
+            yield one["metadata"]["name"], one["spec"]
+        elif "template" in one.get("spec", {}):
+            yield one["metadata"]["name"], one["spec"]["template"]["spec"]
+
+
+PODS = dict(pods())
+CONTAINERS = {name: spec["containers"][0] for name, spec in PODS.items()}
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    for name, service in COMPOSE.items():
+        yield f"compose {name}", service["command"]
+        kind, *check = service.get("healthcheck", {}).get("test", ["none"])
+        if kind == "CMD":
+            yield f"compose {name}, health", check
+    for name, text in UNITS.items():
+        yield name, words_of(text)
+    for name, container in CONTAINERS.items():
+        yield f"kubernetes {name}", container["command"]
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if "exec" in container.get(kind, {}):
+                yield f"kubernetes {name}, {kind}", container[kind]["exec"]["command"]
+
+
+@pytest.mark.parametrize(("where", "words"), [pytest.param(*one, id=one[0]) for one in commands()])
+def test_every_command_is_one_that_its_program_knows(where: str, words: list[str]) -> None:
+    check_command([str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["haulage", "heal", "worker"],
+        ["haulage", "migrate", "--quickly"],
+        ["celery", "-A", "tasks.worker", "worker", "--concurency", "4"],
+        ["uvicorn", "app.web.main:app", "--prot", "80"],
+        ["celery", "-A", "tasks.worker", "flower", "--adress=0.0.0.0"],
+    ],
+)
+def test_a_word_that_no_program_knows_is_found(words: list[str]) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check_command(words)
+
+
+def test_the_ways_to_run_it_start_the_same_programs() -> None:
+    """So that what was tried in one is known of the others; addresses, and the names of workers, differ."""
+
+    def essence(words: list[str]) -> list[str]:
+        text = " ".join(str(word) for word in words).replace("/opt/haulage/bin/", "")
+        return re.sub(r" ?--(host|hostname|address)[ =]\S+", "", text).split()
+
+    for name in ("migrate", "web", "worker", "beat", "flower"):
+        composed = essence(COMPOSE[name]["command"])
+        unit = UNITS.get(f"haulage-{name}.service") or UNITS[f"haulage-{name}@.service"]
+        assert essence(words_of(unit)) == composed
+        assert essence(CONTAINERS[f"haulage-{name}"]["command"]) == composed
+
+
+# systemd.
+
+
+def values(text: str, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_gets_settings_that_are_known_and_over_tls(name: str) -> None:
+    files = [value.removeprefix("/etc/haulage/") for value in values(UNITS[name], "EnvironmentFile")]
+    given = dict(re.findall(r"^(\w+)=(.*)$", "\n".join(EXAMPLES[file] for file in files), re.MULTILINE))
+    required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
+
+    assert required <= set(given) <= SETTINGS | {"FLOWER_BASIC_AUTH"}
+    check_urls(given, "/etc/haulage/ca.crt")
+    assert {re.search(r":(\w+)(@|$)", value)[1] for key, value in given.items() if "PASSWORD" in value} == {
+        "PASSWORD"
+    }
+
+
+def check_urls(given: dict[str, str], ca: str) -> None:
+    for key, value in given.items():
+        if key.endswith("DATABASE_URL"):
+            assert value.startswith("postgresql://haulage_")
+            assert value.endswith(f"?sslmode=verify-full&sslrootcert={ca}")
+        elif key == "REDIS_URL":
+            assert value.startswith("rediss://:")
+            assert value.endswith(f"?ssl_cert_reqs=required&ssl_ca_certs={ca}")
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_can_do_nothing_that_it_need_not(name: str) -> None:
+    text = UNITS[name]
+
+    assert values(text, "User") == ["haulage"]
+    assert values(text, "NoNewPrivileges") == ["yes"]
+    assert values(text, "ProtectSystem") == ["strict"]
+    assert values(text, "CapabilityBoundingSet") == [""]
+    assert values(text, "ReadWritePaths") == values(text, "RequiresMountsFor") == ["/srv/haulage"]
+    assert values(text, "MemoryMax")
+    if values(text, "Type") != ["oneshot"]:
+        assert values(text, "KillMode") == ["mixed"], "TERM is for the main process alone"
+        assert values(text, "Restart") == ["always"]
+
+
+def test_a_worker_has_longer_to_stop_than_a_slice_lasts() -> None:
+    [seconds] = values(UNITS["haulage-worker@.service"], "TimeoutStopSec")
+
+    assert int(seconds.removesuffix("s")) > SLICE
+    assert PODS["haulage-worker"]["terminationGracePeriodSeconds"] > SLICE
+
+
+def test_a_web_process_has_longer_to_stop_than_it_waits_for_requests() -> None:
+    waits = 30
+    assert str(waits) in COMPOSE["web"]["command"]
+
+    assert int(COMPOSE["web"]["stop_grace_period"].removesuffix("s")) > waits
+    assert int(values(UNITS["haulage-web.service"], "TimeoutStopSec")[0].removesuffix("s")) > waits
+    assert PODS["haulage-web"]["terminationGracePeriodSeconds"] > waits + 5  # and the pause before
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not at hand")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    system, programs = tmp_path / "etc/systemd/system", tmp_path / "opt/haulage/bin"
+    system.mkdir(parents=True)
+    programs.mkdir(parents=True)
+    for program in ("celery", "haulage", "uvicorn"):
+        (programs / program).write_text("#!/bin/sh\n")
+        (programs / program).chmod(0o755)
+    for name, text in UNITS.items():
+        (system / name).write_text(text)
+    for target in ("basic", "sysinit", "shutdown", "network-online", "multi-user"):
+        (system / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
+    for slice_ in ("system", "-", "system-haulage\\x2dworker"):
+        (system / f"{slice_}.slice").write_text("[Unit]\nDescription=slice\n")
+    names = [name.replace("@.", "@1.") for name in UNITS]
+    analyze = ("systemd-analyze", f"--root={tmp_path}")
+
+    verified = subprocess.run([*analyze, "verify", "--man=no", *names], capture_output=True, text=True)
+    offline = ("security", "--offline=true", "--threshold=20", "--no-pager")
+    secured = [subprocess.run([*analyze, *offline, name], capture_output=True, text=True) for name in names]
+
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert [one.stdout[-200:] for one in secured if one.returncode != 0] == [], "an exposure of 2.0 or less"
+
+
+# Kubernetes.
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_can_do_nothing_that_it_need_not(name: str) -> None:
+    spec, container = PODS[name], CONTAINERS[name]
+
+    assert len(spec["containers"]) == 1
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+    assert re.fullmatch(r"[\w./-]+:\d+\.\d+\.\d+", container["image"])
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_gets_settings_that_are_known_and_over_tls(name: str) -> None:
+    given = {one["name"]: one.get("value", "") for one in CONTAINERS[name]["env"]}
+    parts = set(re.findall(r"\$\((\w+)\)", " ".join(given.values())))
+    required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
+
+    assert parts <= set(given), "a $(NAME) that is not there would stay as it is"
+    assert set(given) - parts <= SETTINGS | {"FLOWER_BASIC_AUTH"}
+    assert required <= set(given) | {"STAGING_DIR", "INBOX_DIR", "DRIVE_DIR"}  # these the image sets
+    check_urls(given, "/certificates/ca/ca.crt")
+    before = set[str]()
+    for one in CONTAINERS[name]["env"]:
+        assert set(re.findall(r"\$\((\w+)\)", one.get("value", ""))) <= before, (
+            "only what stands above is put in"
+        )
+        before.add(one["name"])
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_no_secret_stands_in_a_manifest(name: str) -> None:
+    for one in CONTAINERS[name]["env"]:
+        if "PASSWORD" in one["name"]:
+            assert set(one["valueFrom"]) == {"secretKeyRef"}
+        elif "@" in one.get("value", ""):
+            assert re.search(r":\$\(\w+_PASSWORD\)@", one["value"])
+    assert "Secret" not in {one["kind"] for one in MANIFESTS}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_no_pod_is_told_of_services_as_if_they_were_settings(name: str) -> None:
+    assert PODS[name]["enableServiceLinks"] is False
+
+
+def test_all_who_touch_files_share_them() -> None:
+    claims = {
+        one["metadata"]["name"]: one["spec"] for one in MANIFESTS if one["kind"] == "PersistentVolumeClaim"
+    }
+
+    assert {tuple(spec["accessModes"]) for spec in claims.values()} == {("ReadWriteMany",)}
+    for spec in PODS.values():
+        used = {
+            one["persistentVolumeClaim"]["claimName"]
+            for one in spec["volumes"]
+            if "persistentVolumeClaim" in one
+        }
+        assert used == set(claims)
+        mounts = {one["name"] for one in spec["containers"][0]["volumeMounts"]}
+        assert mounts == {one["name"] for one in spec["volumes"]}
+
+
+def test_whoever_goes_on_is_probed_and_whoever_works_by_progress() -> None:
+    for one in MANIFESTS:
+        if one["kind"] == "Deployment":
+            assert "livenessProbe" in CONTAINERS[one["metadata"]["name"]]
+    for name in ("worker", "beat"):
+        probe = CONTAINERS[f"haulage-{name}"]["livenessProbe"]
+        assert probe["exec"]["command"] == ["haulage", "health", name]
+        assert probe["timeoutSeconds"] > 20, (
+            "the command looks for ten seconds before it says that somebody is ill"
+        )
+    assert CONTAINERS["haulage-web"]["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert CONTAINERS["haulage-web"]["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_workers_are_replaced_one_by_one() -> None:
+    [worker] = [one["spec"] for one in MANIFESTS if one["metadata"]["name"] == "haulage-worker"]
+
+    assert worker["strategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+
+
+def test_every_object_is_in_the_namespace_and_every_selector_finds_its_pods() -> None:
+    labels = [
+        one["spec"]["template"]["metadata"]["labels"] for one in MANIFESTS if one["kind"] == "Deployment"
+    ]
+
+    for one in MANIFESTS:
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "haulage"
+        selector = one.get("spec", {}).get("selector")
+        if selector is not None:
+            assert selector.get("matchLabels", selector) in labels
+
+
+# Metrics, alerts, dashboard.
+
+
+@cache
+def told() -> dict[str, set[str]]:
+    """The names of samples that the web process tells, each with its labels, out of the text that Prometheus gets."""
+    kinds = ("transferring", "stored", "bytes", "milliseconds")
+    found = Figures(
+        uploads=dict.fromkeys(State, 1),
+        waiting_by_age={},
+        oldest_waiting=1.0,
+        since_sweep=1.0,
+        totals={(kind, "filesystem"): 1 for kind in kinds},
+        connections=[Connection(1, "worker", "host", 2, "TLSv1.3", "idle", 1.0, 1.0)],
+    )
+    families = text_string_to_metric_families(metrics._as_text(found).decode())
+    samples = [one for family in families for one in family.samples]
+    return {one.name: set(one.labels) for one in samples}
+
+
+def check_expression(expression: str) -> None:
+    names = set(re.findall(r"\bhaulage_\w+", expression))
+    assert names or 'up{job="haulage"}' in expression, expression
+    assert names <= set(told()), expression
+    for name, inside in re.findall(r"\b(haulage_\w+)\{(.*?)\}", expression):
+        assert set(re.findall(r"(\w+)\s*[=!]", inside)) <= told()[name], expression
+    for inside, name in re.findall(r"\bby \((.*?)\) \((?:\w+\()?(haulage_\w+)", expression):
+        assert set(re.findall(r"\w+", inside)) <= told()[name], expression
+
+
+def alerts() -> list[dict[str, Any]]:
+    [group] = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
+    return group["rules"]
+
+
+def test_every_alert_is_about_what_is_told() -> None:
+    for alert in alerts():
+        check_expression(alert["expr"])
+        assert set(alert["annotations"]) == {"summary", "description"}
+        assert alert["labels"]["severity"] in {"critical", "warning"}
+
+
+def test_what_must_not_go_unnoticed_has_its_alert() -> None:
+    expressions = " ".join(alert["expr"] for alert in alerts())
+
+    for name in (
+        "haulage_database_up", "haulage_sweep_age_seconds", "haulage_oldest_waiting_seconds", "haulage_failed_total",
+        "haulage_workers_lost_total", "haulage_fenced_writes_total", 'haulage_database_sessions{tls="none"}',
+    ):  # fmt: skip
+        assert name in expressions
+
+
+def test_every_alert_is_tried_in_promtools_test() -> None:
+    text = (DEPLOY / "prometheus" / "alerts.test.yml").read_text()
+
+    assert set(re.findall(r'alertname="(\w+)"', text)) == {alert["alert"] for alert in alerts()}
+    for name in re.findall(r"series: '(haulage_\w+)", text):
+        assert name in told()
+
+
+def test_what_nobody_tells_is_found() -> None:
+    for wrong in (
+        "max(haulage_oldest) > 1",
+        'haulage_uploads{status="failed"}',
+        "sum by (drives) (haulage_stored_total)",
+    ):
+        with pytest.raises(AssertionError):
+            check_expression(wrong)
+
+
+def test_the_dashboard_shows_what_is_told() -> None:
+    board = json.loads((DEPLOY / "grafana" / "haulage.json").read_text())
+    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+    for expression in expressions:
+        check_expression(expression)
+    shown = set(re.findall(r"haulage_\w+", " ".join(expressions)))
+    assert shown == set(told()), "everything that is told is shown"
+
+
+def test_the_dashboard_is_well_made() -> None:
+    board = json.loads((DEPLOY / "grafana" / "haulage.json").read_text())
+    taken = set[tuple[int, int]]()
+
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    for panel in board["panels"]:
+        assert panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_prometheus_comes_with_a_token_that_is_in_a_file() -> None:
+    told_to = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    [job] = told_to["scrape_configs"]
+
+    assert job["job_name"] == "haulage"
+    assert job["authorization"] == {"type": "Bearer", "credentials_file": "/etc/prometheus/haulage-token"}
+    assert all((DEPLOY / "prometheus" / name).exists() for name in told_to["rule_files"])
+
+
+# What is installed: a checkout that is used in place has more than a package that is built from it.
+
+
+def test_every_folder_of_ours_is_in_the_package() -> None:
+    built = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [
+        path
+        for top in ("app", "tasks")
+        for path in (PROJECT / top).rglob("*")
+        if "__pycache__" not in path.parts
+    ]
+    folders = {".".join(path.parent.relative_to(PROJECT).parts) for path in files if path.suffix == ".py"}
+    data = {
+        str(path.relative_to(PROJECT / "app")) for path in files if path.is_file() and path.suffix != ".py"
+    }
+
+    assert folders == set(built["packages"])
+    assert [one for one in data if not any(fnmatch(one, form) for form in built["package-data"]["app"])] == []
+
+
+# The pages, and what the continuous integration does.
+
+
+def blocks(text: str) -> str:
+    return "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_of_a_page_is_one_that_is_there(name: str) -> None:
+    lines = blocks(PAGES[name]).replace("\\\n", " ").splitlines()
+    found = [
+        re.search(r"(?:^|[\s/])(haulage (?!exec|delete|wait|get|create|rollout)[a-z].*)$", line)
+        for line in lines
+    ]
+
+    ours = [shlex.split(one[1].split("#")[0].split("|")[0].split(">")[0]) for one in found if one]
+    assert ours
+    for words in ours:
+        check_command(words)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_file_unit_and_service_of_a_page_is_there(name: str) -> None:
+    text = PAGES[name]
+
+    for path in re.findall(r"\bdeploy/[\w./@*-]+", text):
+        assert list(PROJECT.glob(path.rstrip("./*") or path)), path
+    for unit in re.findall(
+        r"\bhaulage-(?:\w+)(?:@\w*)?(?=\.service|\s|`|$)", " ".join(re.findall(r"systemctl.*", text))
+    ):
+        assert re.sub(r"@.*", "@", unit) + ".service" in UNITS, unit
+    for objects in re.findall(r"(?:deployment|job|pod)/(haulage-\w+)", text):
+        assert objects in PODS, objects
+
+
+def test_a_server_is_installed_as_the_image_is() -> None:
+    """So that what the image's build proves is known of the page."""
+
+    def installs(text: str) -> list[str]:
+        found = re.findall(r"\bpip ((?:wheel|install) .+?)(?: \\)?$", text, re.MULTILINE)
+        return [" ".join(one.replace("--no-cache-dir", "").split()) for one in found]
+
+    in_image = installs((PROJECT / "Dockerfile").read_text())
+    assert len(in_image) == 4
+    assert installs(blocks(PAGES["deploying.md"])) == in_image
+
+
+def test_each_way_says_what_has_not_been_run() -> None:
+    [said] = re.findall(r"## What has been run\n(.*?)(?=\n## |\Z)", PAGES["deploying.md"], re.DOTALL)
+
+    for name in ("Docker", "Kubernetes", "GitHub", "systemd"):
+        assert name in said
+
+
+def test_continuous_integration_runs_the_readmes_command_and_the_composed_system() -> None:
+    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    runs = "\n".join(step["run"] for step in steps if "run" in step)
+
+    for wanted in (
+        "make test",
+        "docker compose up --build --wait",
+        "sh deploy/compose/smoke.sh",
+        "haulage verify",
+    ):
+        assert wanted in runs
+    assert "haulage verify" in runs
+    assert "verify --corp" in (DEPLOY / "compose" / "smoke.sh").read_text()
+    assert all(re.search(r"@v\d+", step["uses"]) for step in steps if "uses" in step)
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY / "compose").glob("*.sh")), ids=lambda path: path.name)
+def test_every_script_is_one_that_a_shell_reads(path: Path) -> None:
+    done = subprocess.run(["sh", "-n", path], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_text().splitlines()[0] == "#!/bin/sh"
+    assert "set -eu" in path.read_text()
