@@ -53,7 +53,7 @@ class Queue:
 JOBS = "benchmarks.speed.jobs"
 CELERY = ("celery", "-A", f"{JOBS}.on_haulage", "worker", "-l", "warning", "-c", str(PROCESSES))
 AHEAD = tuple(word.replace("on_haulage", "on_celery_ahead") for word in CELERY)
-LATE = "again: acknowledged late; in Haulage the row brings it back within a minute"
+LATE = "comes again: acknowledged late; in Haulage the row brings it back"
 QUEUES = (
     Queue(BASE, "on_haulage", CELERY, LATE, kind="pooled", ours=True),
     Queue("Celery, prefetch 4, no events", "on_haulage", AHEAD, LATE, kind="pooled", ours=True),
@@ -62,7 +62,7 @@ QUEUES = (
         "huey",
         "on_huey",
         ("huey_consumer", f"{JOBS}.on_huey.queue", "-w", str(PROCESSES), "-k", "process", "-q"),
-        "lost: taken off the list before it runs",
+        "is lost: taken off the list before it runs",
     ),
     Queue(
         "taskiq, Redis streams",
@@ -76,30 +76,30 @@ QUEUES = (
             "--log-level",
             "WARNING",
         ),
-        "again after 10 minutes: acknowledged when done",
+        "comes again after 10 minutes: acknowledged when done",
     ),
     Queue(
         "dramatiq",
         "on_dramatiq",
         ("dramatiq", f"{JOBS}.on_dramatiq", "-p", str(PROCESSES), "-t", str(8)),
-        "again after a minute: acknowledged when done",
+        "comes again after a minute: acknowledged when done",
     ),
     Queue(
         "rq, SimpleWorker",
         "on_rq",
         ("rq", "worker-pool", "bench", "-n", str(PROCESSES), "-w", "rq.worker.SimpleWorker", "-q"),
-        "noted as failed after minutes; again only if the sender asked for retries",
+        "is noted as failed; comes again only if the sender asked for retries",
         0.5,
     ),
     Queue(
         "rq, a fork per job",
         "on_rq",
         ("rq", "worker-pool", "bench", "-n", str(PROCESSES), "-q"),
-        "noted as failed; again only if the sender asked for retries",
+        "is noted as failed; comes again only if the sender asked for retries",
         0.04,
     ),
-    Queue("no queue, a pooled engine", "on_nothing", (), "lost", kind="pooled", ours=True),
-    Queue("no queue, an engine per job", "on_nothing", (), "lost", 0.2, "classic", ours=True),
+    Queue("no queue, a pooled engine", "on_nothing", (), "is lost", kind="pooled", ours=True),
+    Queue("no queue, an engine per job", "on_nothing", (), "is lost", 0.2, "classic", ours=True),
 )
 
 
@@ -116,7 +116,7 @@ def measure(stand: Stand, jobs: int, rounds: int) -> Part:
     rows = [[queue.title, *found.cells(queue.title), queue.killed] for queue in QUEUES]
     table = Table(
         "The same bare job on several queues",
-        ["two processes each", "jobs/s", "of the rounds", "ratio", "a job whose worker is killed comes"],
+        ["two processes each", "jobs/s", "of the rounds", "ratio", "a job whose worker is killed"],
         rows,
         f"One row inserted in one transaction over TLS; {rounds} rounds of up to {jobs:,} jobs that wait already, from "
         f"{WARM:.0%} done to the last. rq with a fork per job gets {max(int(jobs * 0.04), 20)} of them, an engine per job "
