@@ -11,10 +11,11 @@ RUN pip install --no-cache-dir --upgrade --no-index --find-links wheels setuptoo
     && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels .
 # From these wheels alone, and of them only what Haulage asks for when it runs.
 RUN python -m venv /opt/haulage \
-    && /opt/haulage/bin/pip install --no-cache-dir --no-index --find-links wheels haulage
+    && /opt/haulage/bin/pip install --no-cache-dir --upgrade --upgrade-strategy eager --no-index --find-links wheels haulage
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent haulage \
+RUN groupadd --system --gid 10001 haulage \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent haulage \
     && install -d -o haulage -g haulage /srv/staging /srv/inbox /srv/drive
 COPY --from=build /opt/haulage /opt/haulage
 ENV PATH=/opt/haulage/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 STAGING_DIR=/srv/staging INBOX_DIR=/srv/inbox DRIVE_DIR=/srv/drive

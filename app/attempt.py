@@ -215,10 +215,27 @@ def _write_down(held: Upload, means: Means, error: BaseException) -> Outcome:
         with session_scope() as session:
             return _end(session, held, means, error)
     except LostClaim:
-        log.warning("upload %s: finished, or in other hands, after: %s", held.id, error)
-        _note_fenced(held)
+        return _found_out(held, error)
     except Exception:  # the outermost frame of an attempt
         log.exception("upload %s: the end of an attempt could not be written; it was: %r", held.id, error)
+    return Outcome.LATER
+
+
+def _found_out(held: Upload, error: BaseException) -> Outcome:
+    """Say what became of an upload whose end could not be written: its claim is gone.
+
+    It may have been this attempt that stored it, and only the answer to its commit was lost.
+    """
+    try:
+        with session_scope() as session:
+            if uploads.has_stored(session, held):
+                log.info("upload %s: stored; the answer to its commit was lost: %s", held.id, error)
+                return Outcome.FINISHED
+    except SQLAlchemyError:
+        log.warning("upload %s: what became of it could not be asked", held.id, exc_info=True)
+        return Outcome.LATER
+    log.warning("upload %s: finished, or in other hands, after: %s", held.id, error)
+    _note_fenced(held)
     return Outcome.LATER
 
 

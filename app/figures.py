@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Float, case, cast, func, select, text
 from sqlalchemy.orm import Session
 
 from app import tallies
-from app.models import State
+from app.models import State, Upload
+from app.uploads import DEADLINE
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,30 @@ class Figures:
     since_sweep: float | None
     totals: Mapping[tuple[str, str], int]
     connections: Sequence[Connection]
+    postponed: Mapping[str, int]
 
 
 # Nearly all uploads are stored in the end, so those are not counted here but taken from the tallies.
 _UPLOADS = text("SELECT state, count(*) FROM corporate.uploads WHERE state <> 'stored' GROUP BY state")
-_WAITING = text("""
-    SELECT
-        count(*) FILTER (WHERE age < interval '1 minute'),
-        count(*) FILTER (WHERE age >= interval '1 minute' AND age < interval '10 minutes'),
-        count(*) FILTER (WHERE age >= interval '10 minutes' AND age < interval '1 hour'),
-        count(*) FILTER (WHERE age >= interval '1 hour'),
-        extract(epoch FROM max(age))::float
-    FROM (SELECT now() - created_at AS age FROM corporate.uploads WHERE state IN ('queued', 'transferring')) waiting
+# How long a queued upload has waited: since its first attempt began, or before that since it was queued, be it by a retry.
+# One that is in the drive in part, between two slices as a rule, waits since it is due.
+_FIRST_TRIED = Upload.deadline_at - DEADLINE
+_SINCE = case((Upload.transferred == 0, func.coalesce(_FIRST_TRIED, Upload.due_at)), else_=Upload.due_at)
+waited = func.greatest(func.now() - _SINCE, timedelta(0))
+oldest_waited = cast(func.extract("epoch", func.max(waited)), Float)
+_AGES = {
+    "under a minute": (timedelta(0), timedelta(minutes=1)),
+    "under ten minutes": (timedelta(minutes=1), timedelta(minutes=10)),
+    "under an hour": (timedelta(minutes=10), timedelta(hours=1)),
+    "an hour and more": (timedelta(hours=1), timedelta.max),
+}
+_WAITING = select(
+    *(func.count().filter(waited >= least, waited < most) for least, most in _AGES.values()), oldest_waited
+).where(Upload.state == State.QUEUED)
+_POSTPONED = text("""
+    SELECT reason, count(*) AS uploads FROM corporate.uploads
+    WHERE state = 'queued' AND reason IS NOT NULL GROUP BY reason
 """)
-_AGES = ("under a minute", "under ten minutes", "under an hour", "an hour and more")
 _SWEEP = text(
     "SELECT extract(epoch FROM now() - ran_at)::float FROM corporate.upkeep_runs WHERE task = :task"
 )
@@ -97,7 +109,13 @@ def gather(session: Session) -> Figures:
         since_sweep=session.scalar(_SWEEP, {"task": SWEEP}),
         totals=sums,
         connections=connections(session),
+        postponed=postponed(session),
     )
+
+
+def postponed(session: Session) -> Mapping[str, int]:
+    """Return how many uploads are queued again, by the code of what ended their last attempt."""
+    return {row.reason: row.uploads for row in session.execute(_POSTPONED)}
 
 
 def _connection(row: Sequence[Any]) -> Connection:

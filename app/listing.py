@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,8 @@ class Cursor:
     upload_id: UUID
 
     def as_text(self) -> str:
-        return base64.urlsafe_b64encode(f"{self.created_at.isoformat()} {self.upload_id}".encode()).decode()
+        place = f"{self.created_at.astimezone(UTC).isoformat()} {self.upload_id}"
+        return base64.urlsafe_b64encode(place.encode()).decode()
 
     @staticmethod
     def from_text(given: str) -> "Cursor":
@@ -33,7 +34,7 @@ class Cursor:
             cursor = Cursor(datetime.fromisoformat(created_at), UUID(upload_id))
         except (ValueError, binascii.Error) as error:
             raise BadRequest("the cursor is not one that a list gave; begin without one") from error
-        if cursor.created_at.tzinfo is None:
+        if cursor.created_at.utcoffset() != timedelta(0):  # PostgreSQL refuses some that Python reads
             raise BadRequest("the cursor is not one that a list gave; begin without one")
         return cursor
 

@@ -31,6 +31,7 @@ def take_back_lost(session: Session, max_attempts: int, limit: int = 1000) -> Se
             uploads.end(session, upload, State.FAILED, "worn_out", message)
         else:
             upload.state, upload.token, upload.woken_at = State.QUEUED, None, None
+            upload.sent = upload.sent_at = None
             upload.reason, upload.message = "worker_lost", "the worker ended without a word"
     return [upload for upload in lost if upload.state != State.QUEUED]
 

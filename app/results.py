@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app import catalogue, queue
+from app import catalogue, logs, queue
 from app.database import session_scope
 from app.models import FINISHED, State, Upload
 
@@ -38,4 +38,5 @@ def report(upload_id: UUID) -> None:
     try:
         queue.report(upload.task_id, result)
     except Exception:  # whatever Redis or its client raises: the row has been written, and it is the truth
-        log.warning("upload %s: its result could not be stored for the sender", upload_id, exc_info=True)
+        with logs.about(upload=upload_id, corporation=upload.corp_index, request=upload.request_id):
+            log.warning("upload %s: its result could not be stored for the sender", upload_id, exc_info=True)

@@ -1,6 +1,7 @@
 """What people ask of uploads: cancel one, retry one, retry all that failed."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, or_, select
@@ -11,6 +12,9 @@ from app.errors import NotFound, NotPossible
 from app.models import FINISHED, State, Upload
 
 RETRIED_AT_A_TIME = 1000
+HAS_BYTES = or_(
+    Upload.staged_id.is_not(None), Upload.inbox_path.is_not(None)
+)  # without them nothing can be retried
 
 Change = Callable[[Session, int, UUID], Upload]
 
@@ -41,14 +45,17 @@ def retry(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     return found
 
 
-def retry_failed(session: Session, corp_index: int) -> Sequence[Upload]:
+def retry_failed(
+    session: Session, corp_index: int, failed_before: datetime | None = None
+) -> Sequence[Upload]:
     """Queue failed uploads again, those that failed first; return them, a thousand at most.
 
-    Passes over those that `retry` refuses: what is being cleaned up, and what has lost its bytes.
+    Passes over those that `retry` refuses: what is being cleaned up, and what has lost its bytes. Whoever asks again for
+    the next thousand gives the time at which it began: what is retried may fail again meanwhile.
     """
     failed = session.scalars(
         select(Upload)
-        .where(*_retriable(corp_index), Upload.token.is_(None))
+        .where(*_retriable(corp_index, failed_before), Upload.token.is_(None))
         .order_by(Upload.finished_at)
         .limit(RETRIED_AT_A_TIME)
         .with_for_update(key_share=True, skip_locked=True)
@@ -58,14 +65,14 @@ def retry_failed(session: Session, corp_index: int) -> Sequence[Upload]:
     return failed
 
 
-def retriable(session: Session, corp_index: int) -> int:
+def retriable(session: Session, corp_index: int, failed_before: datetime | None = None) -> int:
     """Return how many failed uploads still have their bytes."""
-    return session.scalar(select(func.count()).where(*_retriable(corp_index))) or 0
+    return session.scalar(select(func.count()).where(*_retriable(corp_index, failed_before))) or 0
 
 
-def _retriable(corp_index: int) -> tuple[ColumnElement[bool], ...]:
-    has_bytes = or_(Upload.staged_id.is_not(None), Upload.inbox_path.is_not(None))
-    return (Upload.corp_index == corp_index, Upload.state == State.FAILED, has_bytes)
+def _retriable(corp_index: int, failed_before: datetime | None) -> tuple[ColumnElement[bool], ...]:
+    which = (Upload.corp_index == corp_index, Upload.state == State.FAILED, HAS_BYTES)
+    return which if failed_before is None else (*which, Upload.finished_at < failed_before)
 
 
 def _queue_again(session: Session, failed: Upload) -> None:

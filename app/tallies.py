@@ -1,7 +1,8 @@
 """Adds up what happened to uploads, for whoever watches. No commit waits for a count: the events are the record.
 
 The functions of the database do the adding: what lies before a horizon is folded into a few rows, and what came after it
-is added when somebody asks.
+is added when somebody asks. Wake-ups alone are no events: they are counted after they were sent, in a transaction of their
+own. Of a sending that Redis breaks off none is counted.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ def fold(session: Session) -> bool:
 
 
 def add_wake_ups(session: Session, number: int) -> None:
+    """Count wake-ups that were sent. All senders write to one row: let the transaction be over at once."""
     added = insert(Tally).values(what=WAKE_UPS, drive="", amount=number)
     session.execute(
         added.on_conflict_do_update(

@@ -22,6 +22,7 @@ MAX_RETRY_DELAY = timedelta(minutes=5)
 RIVAL_DELAY = timedelta(seconds=1)
 CANCELLED = ("cancelled", "cancelled on request")
 NO_RESERVATION: dict[str, Any] = {"reserved_parent_id": None, "reserved_name": None, "reserved_key": None}
+NOTHING_SENT: dict[str, Any] = {"sent": None, "sent_at": None}
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,26 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
         return None
     if found.state == State.TRANSFERRING:
         note(session, found, "worker_lost")
-    found.state, found.token, found.attempts = State.TRANSFERRING, uuid4(), found.attempts + 1
-    found.due_at = func.now() + lease
-    found.began_at, found.began_from, found.sent, found.sent_at = func.now(), found.transferred, None, None
-    found.deadline_at = func.coalesce(Upload.deadline_at, func.now() + DEADLINE)
-    found.woken_at = None  # if this attempt dies, its upload counts as never woken
-    session.flush()
-    note(session, found, "transferring", _who())
-    session.refresh(found)
-    return found
+    held: Upload = session.scalars(_taken(upload_id, lease)).one()
+    note(session, held, "transferring", _who())
+    return held
+
+
+def _taken(upload_id: UUID, lease: timedelta) -> Any:
+    """The write of a claim, which gives the row as it is then."""
+    values = {
+        "state": State.TRANSFERRING,
+        "token": uuid4(),
+        "attempts": Upload.attempts + 1,
+        "due_at": func.now() + lease,
+        "deadline_at": func.coalesce(Upload.deadline_at, func.now() + DEADLINE),
+        "woken_at": None,  # if this attempt dies, its upload counts as never woken
+        "began_at": func.now(),
+        "began_from": Upload.transferred,
+        **NOTHING_SENT,
+    }
+    write = update(Upload).where(Upload.id == upload_id).values(values).returning(Upload)
+    return write.execution_options(populate_existing=True, synchronize_session=False)
 
 
 def _who() -> Any:
@@ -161,30 +173,34 @@ def _ours(held: Upload) -> tuple[ColumnElement[bool], ...]:
     return (Upload.id == held.id, Upload.token == held.token, Upload.state == State.TRANSFERRING)
 
 
-def _write(session: Session, held: Upload, **values: Any) -> None:
-    """Write to an upload that this attempt holds, or raise LostClaim: the outcome belongs to who holds the claim."""
-    fenced = update(Upload).where(*_ours(held)).values(**values).execution_options(synchronize_session=False)
-    if session.execute(fenced).rowcount != 1:  # type: ignore[attr-defined]
-        raise LostClaim(f"upload {held.id} is in other hands")
+def _write(session: Session, held: Upload, **values: Any) -> bool:
+    """Write to an upload that this attempt holds, or raise LostClaim: the outcome belongs to who holds the claim.
 
-
-def extend(session: Session, held: Upload, lease: timedelta) -> bool:
-    """Renew the lease; return True if somebody wants the upload cancelled."""
-    fenced = (
-        update(Upload)
-        .where(*_ours(held))
-        .values(due_at=func.now() + lease)
-        .returning(Upload.cancel_requested)
-    )
+    Returns True if somebody wants the upload cancelled.
+    """
+    fenced = update(Upload).where(*_ours(held)).values(**values).returning(Upload.cancel_requested)
     wanted = session.scalar(fenced.execution_options(synchronize_session=False))
     if wanted is None:
         raise LostClaim(f"upload {held.id} is in other hands")
     return wanted
 
 
+def extend(session: Session, held: Upload, lease: timedelta) -> bool:
+    """Renew the lease; return True if somebody wants the upload cancelled."""
+    return _write(session, held, due_at=func.now() + lease)
+
+
+def ensure(session: Session, held: Upload, lease: timedelta) -> bool:
+    """The same, but renew the lease only if less than half of it is left: a look costs PostgreSQL no flush of its log."""
+    is_fresh = Upload.due_at > func.now() + lease / 2
+    wanted = session.scalar(select(Upload.cancel_requested).where(*_ours(held), is_fresh))
+    return extend(session, held, lease) if wanted is None else wanted
+
+
 def save_staged(session: Session, held: Upload, staged: Staged) -> None:
-    """Note where a file from the inbox has been staged."""
-    _write(session, held, staged_id=staged.id, size=staged.size, sha256=staged.sha256)
+    """Note where a file from the inbox has been staged, and that the transfer begins only now."""
+    measured = {"staged_id": staged.id, "size": staged.size, "sha256": staged.sha256}
+    _write(session, held, **measured, began_at=func.clock_timestamp())
 
 
 def checkpoint(session: Session, held: Upload, drive_session: Json | None, transferred: int) -> None:
@@ -192,21 +208,19 @@ def checkpoint(session: Session, held: Upload, drive_session: Json | None, trans
     _write(session, held, drive_session=drive_session, transferred=transferred)
 
 
-def tell(session: Session, held: Upload, sent: int) -> None:
-    """Note how many bytes were handed to the drive, for people to look at."""
-    _write(session, held, sent=sent, sent_at=func.clock_timestamp())
+def tell(session: Session, held: Upload, sent: int) -> bool:
+    """Note how many bytes were handed to the drive, for people to look at; return True if one of them wants it cancelled."""
+    return _write(session, held, sent=sent, sent_at=func.clock_timestamp())
 
 
 def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
     """Make this upload the only one that may take a place in the drive; raise NameBusy while another one is at it.
 
-    Held until the upload is stored, or until what it placed is cleaned up.
+    Held until the upload is stored, or until what it placed is cleaned up. NameBusy is the end of the transaction:
+    PostgreSQL takes nothing more in it.
     """
     try:
-        with session.begin_nested():
-            _write(
-                session, held, reserved_parent_id=parent_id, reserved_name=name, reserved_key=names.key(name)
-            )
+        _write(session, held, reserved_parent_id=parent_id, reserved_name=name, reserved_key=names.key(name))
     except IntegrityError as error:
         raise NameBusy("another upload is just taking this name", RIVAL_DELAY) from error
 
@@ -229,6 +243,16 @@ def complete(session: Session, held: Upload, item_id: str) -> None:
         finished_at=func.now(),
         cleanup_due_at=func.now() + timedelta(minutes=10),
     )
+
+
+def has_stored(session: Session, held: Upload) -> bool:
+    """True if it was this very attempt that stored the upload.
+
+    Later attempts have higher numbers, until a retry begins anew: then with another deadline.
+    """
+    ours = (Upload.attempts == held.attempts, Upload.deadline_at == held.deadline_at)
+    stored = select(Upload.id).where(Upload.id == held.id, Upload.state == State.STORED, *ours)
+    return session.scalar(stored) is not None
 
 
 def adopt(session: Session, held: Upload, item_id: str) -> None:
@@ -277,4 +301,5 @@ def give_back(session: Session, held: Upload, reason: str, message: str, delay: 
 
 
 def _queued_again(delay: timedelta) -> dict[str, Any]:
-    return {"state": State.QUEUED, "token": None, "due_at": func.now() + delay, "woken_at": None}
+    due = {"due_at": func.now() + delay, "woken_at": None}
+    return {"state": State.QUEUED, "token": None, **due, **NOTHING_SENT}

@@ -37,8 +37,8 @@ def _wake(upload_ids: Sequence[UUID], to: queue.Queue) -> None:
         # Before it is sent: a worker that is quick would find the row locked by the note, and pass over it.
         with session_scope() as session:
             overdue.mark_woken(session, upload_ids)
-            tallies.add_wake_ups(session, len(upload_ids))
         queue.wake(upload_ids, to)
+        _count(len(upload_ids))
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids))
         _take_back(upload_ids)
@@ -46,6 +46,15 @@ def _wake(upload_ids: Sequence[UUID], to: queue.Queue) -> None:
         log.warning(
             "PostgreSQL is out of reach (%s); the sweep will wake %d upload(s)", error, len(upload_ids)
         )
+
+
+def _count(number: int) -> None:
+    """Count what was sent, once it is: what Redis did not take is none. Never fails."""
+    try:
+        with session_scope() as session:
+            tallies.add_wake_ups(session, number)
+    except SQLAlchemyError as error:  # nobody is woken twice for a figure
+        log.warning("%d wake-up(s) were sent and could not be counted: %s", number, error)
 
 
 def _take_back(upload_ids: Sequence[UUID]) -> None:
@@ -65,11 +74,12 @@ def due_uploads(window: int) -> None:
         return
     with session_scope() as session:
         chosen = overdue.pick(session, waiting, window)
-        if chosen:
-            tallies.add_wake_ups(session, len(chosen))
+    if not chosen:
+        return
     try:
         queue.wake((one.id for one in chosen if one.drive_session is not None), queue.Queue.RESUME)
         queue.wake(one.id for one in chosen if one.drive_session is None)
+        _count(len(chosen))
     except queue.UNREACHABLE as error:
         log.warning("Redis is out of reach (%s); the next sweep wakes %d upload(s) again", error, len(chosen))
         _take_back([one.id for one in chosen])

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app import uploads
 from app.database import session_scope
@@ -51,22 +52,32 @@ class Watch:
     def _beat(self) -> None:
         while not self._over.wait(self._lease.total_seconds() / 3):
             try:
-                self.fence()
+                self._ask(uploads.extend)
             except (LostClaim, Cancelled):
                 return
             except Exception:  # the outermost frame of a thread; the next beat tries again
                 log.warning("upload %s: a heartbeat failed", self._held.id, exc_info=True)
 
     def fence(self) -> None:
-        """Renew the lease, or raise LostClaim or Cancelled. PostgreSQL answers, not what was known before."""
+        """Return with at least half a lease left, or raise LostClaim or Cancelled.
+
+        PostgreSQL answers, not what was known before.
+        """
+        self._ask(uploads.ensure)
+
+    def _ask(self, question: Callable[[Session, Upload, timedelta], bool]) -> None:
         try:
             with session_scope() as session:
-                self._cancelled = uploads.extend(session, self._held, self._lease)
+                self._hear(is_unwanted=question(session, self._held, self._lease))
         except LostClaim:
             self._lost = True
             raise
         if self._cancelled:
             raise Cancelled("cancelled on request")
+
+    def _hear(self, *, is_unwanted: bool) -> None:
+        """Keep a wish to cancel: two threads ask, and the older answer may come last."""
+        self._cancelled = self._cancelled or is_unwanted
 
     def proceed(self) -> None:
         """Return, or raise what ends this attempt."""
@@ -84,13 +95,16 @@ class Watch:
             raise ShuttingDown("the worker is shutting down")
 
     def tell(self, sent: int) -> None:
-        """Write down how far the transfer has come, for people; what is short is over before that is worth a write."""
+        """Write down how far the transfer has come, for people, and hear of their wish to cancel it.
+
+        What is short is over before that is worth a write.
+        """
         if monotonic() - self._told_at < TELL_SECONDS:
             return
         self._told_at = monotonic()
         try:
             with session_scope() as session:
-                uploads.tell(session, self._held, sent)
+                self._hear(is_unwanted=uploads.tell(session, self._held, sent))
         except SQLAlchemyError as error:  # nobody's upload fails for a figure
             log.warning("upload %s: how far it has come could not be written down: %s", self._held.id, error)
 

@@ -26,8 +26,8 @@ from local.process import NotStarted
 from local.system import NotUp
 
 READ_SO = (
-    "Ratios are to the row with 1.00, each the median of those of the rounds: what disturbed a round disturbed both. "
-    "Figures of two machines, or of two runs, are not to be compared."
+    "Ratios are to the row with 1.00, the median of those of the rounds, then the least and the most of them: the wider these "
+    "lie apart, the less the median says. Figures of two machines, or of two runs, are not to be compared."
 )
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REFUSED, INTERRUPTED = 2, 130

@@ -96,6 +96,12 @@ def restart_postgres(servers: Servers, *, immediate: bool = False) -> Servers:
     return _servers(servers.home, known)
 
 
+def known(servers: Servers) -> Servers:
+    """Return the same servers with the processes that they are now: a restart gives them other ones."""
+    with homes.locked(servers.home):
+        return _servers(servers.home, _state(servers.home))
+
+
 def restart_redis(servers: Servers) -> Servers:
     """Stop Redis and start it on the same port; in a throw-away home it comes back empty."""
     with homes.locked(servers.home):

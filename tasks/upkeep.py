@@ -66,7 +66,8 @@ def _tidied(upload: Upload) -> bool:
     try:
         _tidy(upload)
     except Exception:  # one that cannot be tidied now must not hold up the others; it comes again
-        log.warning("upload %s: its traces could not be removed yet", upload.id, exc_info=True)
+        with logs.about(upload=upload.id, corporation=upload.corp_index, request=upload.request_id):
+            log.warning("upload %s: its traces could not be removed yet", upload.id, exc_info=True)
         return False
     return True
 

@@ -42,9 +42,21 @@ LOOK_AT_BOTH = (
     FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
     WHERE indrelid IN (to_regclass('haulage_reference.vmb_items'), to_regclass('corporate.vmb_items'))
     """,
+    # Those that number the column id: as its identity, as a serial's, or in its default.
+    """
+    CREATE TEMP VIEW haulage_sequences AS
+    SELECT DISTINCT s.oid FROM pg_attribute a
+    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    JOIN pg_depend ON (classid, refclassid, refobjid, refobjsubid)
+                = ('pg_class'::regclass, 'pg_class'::regclass, attrelid, attnum)
+        OR (classid, refclassid, pg_depend.objid) = ('pg_attrdef'::regclass, 'pg_class'::regclass, pg_attrdef.oid)
+    JOIN pg_class s ON s.oid IN (pg_depend.objid, pg_depend.refobjid)
+    WHERE attrelid = to_regclass('corporate.vmb_items') AND attname = 'id'
+        AND CASE relkind WHEN 'S' THEN has_sequence_privilege(s.oid, 'SELECT') END
+    """,
 )
 DROP_REFERENCE = (
-    "DROP VIEW pg_temp.haulage_columns, pg_temp.haulage_rules, pg_temp.haulage_indexes",
+    "DROP VIEW pg_temp.haulage_columns, pg_temp.haulage_rules, pg_temp.haulage_indexes, pg_temp.haulage_sequences",
     "DROP TABLE haulage_reference.vmb_items",
     "DROP SCHEMA haulage_reference",
 )
@@ -60,9 +72,9 @@ _COLUMNS = text("""
     FROM haulage_columns WHERE is_ours AND attname NOT IN (SELECT attname FROM haulage_columns WHERE NOT is_ours)
     ORDER BY attnum
 """)
-# A serial's sequence stays, unused.
+# A serial's sequence stays, unused. Numbers go on behind the highest, and behind what any sequence has given out.
 _NUMBERING = text("""
-    SELECT unnest(ARRAY[
+    SELECT unnest(CASE WHEN o.attidentity = t.attidentity THEN '{}' ELSE ARRAY[
         (SELECT format('ALTER SEQUENCE %s OWNED BY NONE', objid::regclass)
             FROM pg_depend JOIN pg_class ON pg_class.oid = objid AND relkind = 'S'
             WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype = 'a'
@@ -71,20 +83,22 @@ _NUMBERING = text("""
         'ALTER TABLE corporate.vmb_items ALTER COLUMN id SET NOT NULL',
         CASE t.attidentity WHEN '' THEN 'ALTER TABLE corporate.vmb_items ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY'
             ELSE 'ALTER TABLE corporate.vmb_items ALTER COLUMN id SET GENERATED ALWAYS' END
-    ])
+    ] END || format(
+        'DO $haulage$ BEGIN EXECUTE (SELECT format('
+            '''ALTER TABLE corporate.vmb_items ALTER COLUMN id RESTART WITH %%s'', max(next))'
+            ' FROM (SELECT 1 UNION ALL SELECT max(id) + 1 FROM corporate.vmb_items%s) AS numbers (next)); END $haulage$',
+        (SELECT string_agg(format(' UNION ALL SELECT last_value + is_called::int FROM %s', s.oid::regclass), '')
+            FROM pg_class s JOIN haulage_sequences USING (oid))
+    ))
     FROM haulage_columns o JOIN haulage_columns t USING (attname)
-    WHERE attname = 'id' AND o.is_ours AND NOT t.is_ours AND o.attidentity <> t.attidentity
-""")
-_NEXT_NUMBER = text("""
-    SELECT format('ALTER TABLE corporate.vmb_items ALTER COLUMN id RESTART WITH %s', max(id) + 1)
-    FROM corporate.vmb_items HAVING max(id) > 0
+    WHERE attname = 'id' AND o.is_ours AND NOT t.is_ours
 """)
 _DEFAULTS = text("""
     SELECT format('ALTER TABLE corporate.vmb_items ALTER COLUMN %I SET DEFAULT %s', attname, o.value)
     FROM haulage_columns o JOIN haulage_columns t USING (attname)
     WHERE o.is_ours AND NOT t.is_ours AND o.value IS NOT NULL AND t.value IS NULL
 """)
-BEFORE_THE_ROWS = (_TYPES, _COLUMNS, _NUMBERING, _NEXT_NUMBER, _DEFAULTS)
+BEFORE_THE_ROWS = (_TYPES, _COLUMNS, _NUMBERING, _DEFAULTS)
 
 CORPORATIONS = text("""
     INSERT INTO corporate.corporations (corp_index, name)
@@ -104,7 +118,7 @@ ROWS = text("""
         AND ((v.parent_id, v.name_key, v.kind) IS DISTINCT FROM (f.parent_id, f.name_key, f.new_kind)
              OR v.created_at IS NULL OR v.changed_at IS NULL)
 """)
-# No row can come meanwhile: the table is locked. Gives the number of counts that were wrong, and the first of them.
+# No row can come meanwhile: the table is locked. Gives the counts that were wrong.
 RECOUNT = text("""
     WITH counted AS (
         SELECT p.id, p.child_count AS noted, count(c.id) AS children
@@ -116,7 +130,7 @@ RECOUNT = text("""
         WHERE counted.id = v.id AND v.child_count IS DISTINCT FROM counted.children
         RETURNING v.corp_index, v.onedrive_item_id, coalesce(counted.noted::text, 'NULL') AS noted, counted.children
     )
-    SELECT count(*) OVER (), corrected.* FROM corrected ORDER BY 2, 3 LIMIT 20
+    SELECT * FROM corrected ORDER BY 1, 2
 """)
 CORP_INDEXES = text("SELECT corp_index FROM corporate.corporations ORDER BY 1")
 

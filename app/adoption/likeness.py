@@ -23,14 +23,15 @@ _NOT_TO_BE_MADE_UP = ("corp_index", "onedrive_item_id", "parent_id", "name")
 PRIMARY_KEY = str(ITEMS.primary_key.name)
 
 _COLUMNS = text("""
-    SELECT attname, atttypid::regtype::text, atttypmod <> -1, attnotnull, attidentity, attgenerated <> '',
+    SELECT attname, quote_ident(attname), atttypid::regtype::text, atttypmod <> -1, attnotnull, attidentity, attgenerated <> '',
            pg_get_expr(adbin, adrelid)
     FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
     WHERE attrelid = 'corporate.vmb_items'::regclass AND attnum > 0 AND NOT attisdropped
     ORDER BY attnum
 """)
 _RULES = text("""
-    SELECT conname, contype, pg_get_constraintdef(oid),
+    SELECT conname, contype, pg_get_constraintdef(oid), quote_ident(conname),
+           ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey)),
            (SELECT string_agg(other.conrelid::regclass::text, ', ') FROM pg_constraint other
                 WHERE other.contype = 'f' AND other.conindid = c.conindid AND other.confrelid = c.conrelid)
     FROM pg_constraint c
@@ -41,13 +42,13 @@ _INDEXES = text(
     "SELECT relname FROM pg_class WHERE relnamespace = 'corporate'::regnamespace AND relkind = 'i'"
 )
 _TRIGGERS = text("""
-    SELECT tgname FROM pg_trigger WHERE tgrelid = 'corporate.vmb_items'::regclass AND NOT tgisinternal ORDER BY 1
+    SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = 'corporate.vmb_items'::regclass AND NOT tgisinternal ORDER BY 1
 """)
 # A column whose type is used elsewhere cannot change it.
 _USERS = text("""
     SELECT DISTINCT attname, CASE classid
         WHEN 'pg_rewrite'::regclass THEN (SELECT 'the view ' || ev_class::regclass FROM pg_rewrite WHERE oid = objid)
-        WHEN 'pg_trigger'::regclass THEN (SELECT 'the trigger ' || tgname FROM pg_trigger WHERE oid = objid)
+        WHEN 'pg_trigger'::regclass THEN (SELECT 'the trigger ' || quote_ident(tgname) FROM pg_trigger WHERE oid = objid)
         ELSE 'a generated column' END
     FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
     WHERE refclassid = 'pg_class'::regclass AND refobjid = 'corporate.vmb_items'::regclass AND attname = ANY (:columns)
@@ -61,6 +62,7 @@ class Found(NamedTuple):
     """A column that is there. `type` is without its length; `is_limited` if it has one."""
 
     name: str
+    quoted: str  # where it must be, as SQL wants it
     type: str
     is_limited: bool
     not_null: bool
@@ -75,6 +77,8 @@ class Rule(NamedTuple):
     name: str
     kind: str
     definition: str
+    quoted: str = ""
+    columns: Sequence[str] = ()
     referring: str | None = None  # the tables whose foreign keys rest on it
 
 
@@ -160,6 +164,8 @@ def _compare_column(seen: Likeness, column: Column[Any]) -> None:
         seen.differences.append(f"the column {found.name} is {found.type}{limited}, not {wanted}")
     if not column.nullable and not found.not_null:
         seen.differences.append(f"the column {found.name} allows NULL")
+    if column.nullable and found.not_null:
+        seen.obstacles.append(_too_strict(seen, found))
     if column.identity is not None:
         seen.differences += _numbering(found)
     elif column.server_default is not None and found.default is None:
@@ -187,6 +193,19 @@ def _other_type(found: Found, wanted: str) -> str:
     )
 
 
+def _too_strict(seen: Likeness, found: Found) -> str:
+    key = next((rule for rule in seen.rules if rule.kind == "p" and found.name in rule.columns), None)
+    return (
+        f"the column {found.name} is NOT NULL, and Haulage leaves it NULL where there is none:"
+        f" ALTER TABLE corporate.vmb_items {_as_unique(key) if key else ''}ALTER COLUMN {found.name} DROP NOT NULL"
+    )
+
+
+def _as_unique(key: Rule) -> str:
+    unique = key.definition.replace("PRIMARY KEY", "UNIQUE")
+    return f"DROP CONSTRAINT {key.quoted}, ADD CONSTRAINT {key.quoted} {unique}, "
+
+
 def _numbering(found: Found) -> Iterator[str]:
     if found.default is not None:
         yield f"the column {found.name} gets its numbers from {found.default}, not from an identity"
@@ -199,11 +218,11 @@ def _look_at_extra(seen: Likeness, found: Found) -> None:
         return
     if found.not_null and found.default is None and not found.identity:
         seen.obstacles.append(
-            f"the column {found.name} is NOT NULL without a default, so that no row of Haulage's could be written:"
-            f" ALTER TABLE corporate.vmb_items ALTER COLUMN {found.name} SET DEFAULT …, or DROP NOT NULL"
+            f"the column {found.quoted} is NOT NULL without a default, so that no row of Haulage's could be written:"
+            f" ALTER TABLE corporate.vmb_items ALTER COLUMN {found.quoted} SET DEFAULT …, or DROP NOT NULL"
         )
     else:
-        seen.stays.append(f"the column {found.name}")
+        seen.stays.append(f"the column {found.quoted}")
 
 
 def _compare_rules(seen: Likeness) -> None:
@@ -220,16 +239,20 @@ def _compare_rules(seen: Likeness) -> None:
             seen.obstacles.append(
                 f"the constraint {name} has Haulage's name and means something else: rename it"
             )
-    seen.differences += [f"the constraint {old} is not called {new}" for old, new in alike.items()]
+    seen.differences += [
+        f"the constraint {theirs[old].quoted} is not called {new}" for old, new in alike.items()
+    ]
     extra = theirs.keys() - wanted.keys() - alike.keys()
-    seen.stays += [f"the constraint {name}, {theirs[name].definition}" for name in sorted(extra)]
+    seen.stays += [
+        f"the constraint {theirs[name].quoted}, {theirs[name].definition}" for name in sorted(extra)
+    ]
 
 
 def _replace_primary_key(seen: Likeness, theirs: Rule) -> None:
     seen.differences.append(f"the primary key is {theirs.definition[12:]}, not (id)")
     if theirs.referring:
         seen.obstacles.append(
-            f"the primary key {theirs.name} must become a UNIQUE constraint, and foreign keys rest on it, of"
+            f"the primary key {theirs.quoted} must become a UNIQUE constraint, and foreign keys rest on it, of"
             f" {theirs.referring}: drop them, adopt, and make them again"
         )
 

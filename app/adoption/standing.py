@@ -34,14 +34,14 @@ _TAKEN = text("""
     ORDER BY 1
 """)
 _ROLE = text("""
-    SELECT current_user, relowner::regrole::text, pg_has_role(relowner, 'USAGE'),
+    SELECT quote_ident(current_user), relowner::regrole::text, pg_has_role(relowner, 'USAGE'),
            nspowner::regrole::text, pg_has_role(nspowner, 'USAGE'),
-           has_database_privilege(current_database(), 'CREATE')
+           quote_ident(current_database()), has_database_privilege(current_database(), 'CREATE')
     FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
     WHERE pg_class.oid = 'corporate.vmb_items'::regclass
 """)
 _TABLES_OF_OTHERS = text("""
-    SELECT relname, relowner::regrole::text FROM pg_class
+    SELECT quote_ident(relname), relowner::regrole::text FROM pg_class
     WHERE relnamespace = to_regnamespace('corporate') AND relkind IN ('r', 'p', 'v', 'm', 'f')
         AND relname <> 'vmb_items' AND NOT pg_has_role(relowner, 'USAGE')
     ORDER BY 1
@@ -49,7 +49,7 @@ _TABLES_OF_OTHERS = text("""
 _RELATION = text("""
     SELECT relkind, relpersistence, relrowsecurity,
            EXISTS (SELECT FROM pg_inherits WHERE c.oid IN (inhparent, inhrelid)),
-           (SELECT min(rulename) FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind = 'r')
+           (SELECT min(quote_ident(rulename)) FROM pg_rewrite WHERE ev_class = c.oid AND c.relkind = 'r')
     FROM pg_class c WHERE oid = 'corporate.vmb_items'::regclass
 """)
 
@@ -97,7 +97,9 @@ def what_forbids(connection: Connection) -> Iterator[str]:
 
 
 def _role(connection: Connection) -> Iterator[str]:
-    role, table_owner, owns_table, schema_owner, owns_schema, may_create = connection.execute(_ROLE).one()
+    role, table_owner, owns_table, schema_owner, owns_schema, base, may_create = connection.execute(
+        _ROLE
+    ).one()
     if not owns_table:
         yield (
             f"corporate.vmb_items belongs to the role {table_owner}, and this is {role}:"
@@ -109,7 +111,7 @@ def _role(connection: Connection) -> Iterator[str]:
             f" use that role as OWNER_DATABASE_URL, or ALTER SCHEMA corporate OWNER TO {role}"
         )
     if not may_create:
-        yield f"the role {role} may not create schemas in this database: GRANT CREATE ON DATABASE … TO {role}"
+        yield f"the role {role} may not create schemas in this database: GRANT CREATE ON DATABASE {base} TO {role}"
     for name, owner in connection.execute(_TABLES_OF_OTHERS):
         yield (
             f"corporate.{name} belongs to the role {owner}, and the migrations may only work beside tables of {role}:"

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextClause, insert, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,7 @@ from app import catalogue, database, names, schema
 from app.adoption import alignment, likeness, misfits, standing
 from app.catalogue import NewItem
 from app.errors import DatabaseRefused, HaulageError
-from app.models import Kind
+from app.models import Kind, StagingIdentity
 
 _LOCK_TIMEOUT = "55P03"
 _CALM = text("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '10s'")
@@ -49,23 +50,21 @@ class Adopted:
 def refuse_strangers(url: str) -> None:
     """Raise DatabaseRefused, with every difference, if the schema holds what another application has made."""
     with _one_transaction(url) as connection:
-        if standing.is_ours(connection):
-            return
-        if standing.is_there(connection):
+        if not _needs_migrations_alone(connection):
             raise DatabaseRefused(_refusal(_survey(connection)))
-        if taken := list(standing.taken_names(connection)):
-            raise DatabaseRefused(_lines("The migrations cannot run:", taken))
 
 
-def adopt(url: str, make_root: Callable[[int], str], *, rehearse: bool = False) -> Adopted:
+def adopt(
+    url: str, make_places: Callable[[int], str], make_staging: Callable[[], UUID], *, rehearse: bool = False
+) -> Adopted:
     """Make corporate.vmb_items Haulage's own, as the role in `url`; return what was done, or nothing to do.
 
-    `make_root` makes a corporation's root folder in the drive and returns its id; it is called right before the commit.
-    A rehearsal does all the rest, and takes it back. Raises DatabaseRefused, and leaves everything as it was, if the table
-    cannot be adopted.
+    `make_places` makes what a corporation has in drive and inbox and returns its root's id, `make_staging` the staging and
+    returns its identity; they are called right before the commit. A rehearsal does all the rest, and takes it back. Raises
+    DatabaseRefused, and leaves everything as it was, if the table cannot be adopted.
     """
     with _one_transaction(url) as connection:
-        if standing.is_ours(connection) or not standing.is_there(connection):
+        if _needs_migrations_alone(connection):
             return Adopted()
         if list(standing.what_forbids(connection)):  # nor may it be locked, then
             raise DatabaseRefused(_refusal(_survey(connection)))
@@ -77,9 +76,21 @@ def adopt(url: str, make_root: Callable[[int], str], *, rehearse: bool = False) 
             raise DatabaseRefused(_refusal(survey))
         adopted = _take_over(connection, survey)
         if not rehearse:
-            _make_roots(adopted.corporations, make_root)
+            _make_roots(adopted.corporations, make_places)
+            connection.execute(insert(StagingIdentity).values(identity=make_staging()))
             connection.commit()
         return adopted
+
+
+def _needs_migrations_alone(connection: Connection) -> bool:
+    """True if there is nothing to adopt. Raises DatabaseRefused if even so the migrations could not run."""
+    if standing.is_ours(connection):
+        return True
+    if standing.is_there(connection):
+        return False
+    if taken := list(standing.taken_names(connection)):
+        raise DatabaseRefused(_lines("The migrations cannot run:", taken))
+    return True
 
 
 @contextmanager
@@ -121,7 +132,7 @@ def _survey(connection: Connection) -> Survey:
         *seen.obstacles,
     ]
     if connection.scalar(_MAY_READ):
-        misfits.examine(connection)
+        misfits.examine(connection, seen.columns)
         found.obstacles += misfits.misfits(connection)
         found.differences += misfits.changes(connection)
     return found
@@ -183,12 +194,10 @@ def _look_after_rows(connection: Connection) -> list[str]:
         connection.execute(statement)
     corrected = connection.execute(alignment.RECOUNT).all()
     connection.execute(_CALM)
-    lines = [
+    return [
         f"child_count of {names.printable(item_id)} of corporation {corp_index}: {noted}, now {counted}"
-        for _, corp_index, item_id, noted, counted in corrected
+        for corp_index, item_id, noted, counted in corrected
     ]
-    more = corrected[0][0] - len(lines) if corrected else 0
-    return [*lines, f"and {more} more"] if more else lines
 
 
 def _try_writing(connection: Connection, corporations: list[int]) -> None:
@@ -196,12 +205,12 @@ def _try_writing(connection: Connection, corporations: list[int]) -> None:
 
     Raises DatabaseRefused if a write is refused, or if children are counted by somebody else, too.
     """
-    if not corporations:
-        return
     connection.execute(_THEIR_OWN_PATH)
     with Session(connection, join_transaction_mode="create_savepoint") as session:
         try:
-            counts = _write_as_haulage(session, corporations[0])
+            if not corporations:
+                catalogue.add_corporation(session, 1, "Trial", "1")
+            counts = _write_as_haulage(session, (corporations or [1])[0])
         except (DBAPIError, HaulageError) as error:
             said = _said(error) if isinstance(error, DBAPIError) else "a row did not arrive"
             raise DatabaseRefused(
@@ -236,9 +245,9 @@ def _write_as_haulage(session: Session, corp_index: int) -> tuple[int, int]:
     return grown, catalogue.item(session, corp_index, folder).child_count
 
 
-def _make_roots(corporations: list[int], make_root: Callable[[int], str]) -> None:
+def _make_roots(corporations: list[int], make_places: Callable[[int], str]) -> None:
     for corp_index in corporations:
-        if make_root(corp_index) != str(corp_index):
+        if make_places(corp_index) != str(corp_index):
             raise DatabaseRefused(
                 "This drive's roots have other ids than corp_index: it cannot adopt a table"
             )

@@ -20,6 +20,8 @@ from app.models import Corporation, StagingIdentity
 from app.settings import settings
 from app.staging import IDENTITY_FILE, Staging
 
+SHOWN = 20  # corrected counts; there may be as many as rows
+
 
 def _owner_url() -> str:
     return settings().owner_database_url or settings().database_url
@@ -42,19 +44,48 @@ def migrate(*, adopt: bool, dry_run: bool, as_json: bool) -> None:
     if dry_run and not adopt:
         raise click.UsageError("--dry-run goes with --adopt")
     adopted = _adopt(dry_run=dry_run) if adopt else None
-    if adopted is None:
-        takeover.refuse_strangers(_owner_url())
-    elif not as_json:
-        _show_adopted(adopted, dry_run=dry_run)
+    told: dict[str, object] = {} if adopted is None else {"adopted": adopted}
     if dry_run:
-        if as_json:
-            put_json({"adopted": adopted, "dry_run": True})
-        return
-    revision = schema.migrate(_owner_url())
-    if not as_json:
-        click.echo(f"The schema is at revision {revision}.")
+        told["dry_run"] = True
+    elif adopted is None or not adopted.differences:
+        takeover.refuse_strangers(_owner_url())
+        told |= {"revision": schema.migrate(_owner_url()), "staging": _the_staging()}
+    else:  # its transaction has done all this, and nothing can fail after it
+        told |= {"revision": schema.newest(), "staging": settings().staging_dir}
+    if as_json:
+        put_json(told)
+    else:
+        _show_migrated(told, adopted)
+
+
+def _adopt(*, dry_run: bool) -> takeover.Adopted:
     chosen = settings()
-    staging = Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes)
+    drive, staging = FilesystemDrive(chosen.drive_dir), _staging()
+
+    def make_places(corp_index: int) -> str:
+        (chosen.inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
+        return drive.make_root(corp_index).id
+
+    def make_staging() -> UUID:
+        _refuse_anothers(staging)
+        return staging.prepare()
+
+    try:
+        return takeover.adopt(_owner_url(), make_places, make_staging, rehearse=dry_run)
+    except OSError as error:
+        raise WrongStaging(
+            f"{error.filename}: {error.strerror}; STAGING_DIR, DRIVE_DIR and INBOX_DIR must be there, and nothing was adopted"
+        ) from error
+
+
+def _staging() -> Staging:
+    chosen = settings()
+    return Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes)
+
+
+def _the_staging() -> Path:
+    """Make STAGING_DIR the staging of this database, unless it is; return it."""
+    staging = _staging()
     with _as_owner() as session, session.begin():
         recorded = session.get(StagingIdentity, True)
         if recorded is None:
@@ -62,37 +93,36 @@ def migrate(*, adopt: bool, dry_run: bool, as_json: bool) -> None:
             session.add(StagingIdentity(identity=staging.prepare()))
         elif staging.identity() != recorded.identity:
             raise WrongStaging(
-                f"STAGING_DIR ({chosen.staging_dir}) is not the staging that this database belongs to"
+                f"STAGING_DIR ({staging.root}) is not the staging that this database belongs to"
             )
-    if as_json:
-        told = {"revision": revision, "staging": chosen.staging_dir}
-        put_json(told if adopted is None else told | {"adopted": adopted})
+    return staging.root
+
+
+def _show_migrated(told: dict[str, object], adopted: takeover.Adopted | None) -> None:
+    if adopted is not None:
+        _show_adopted(adopted)
+    if "dry_run" in told:
+        click.echo("This was a rehearsal: everything is as it was before.")
     else:
-        click.echo(f"Its staging is {chosen.staging_dir}.")
+        click.echo(f"The schema is at revision {told['revision']}.\nIts staging is {told['staging']}.")
 
 
-def _adopt(*, dry_run: bool) -> takeover.Adopted:
-    chosen = settings()
-    drive = FilesystemDrive(chosen.drive_dir)
-    adopted = takeover.adopt(_owner_url(), lambda one: drive.make_root(one).id, rehearse=dry_run)
-    for corp_index in () if dry_run else adopted.corporations:
-        (chosen.inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
-    return adopted
-
-
-def _show_adopted(adopted: takeover.Adopted, *, dry_run: bool) -> None:
+def _show_adopted(adopted: takeover.Adopted) -> None:
     if not adopted.differences:
         click.echo("There is nothing to adopt.")
         return
     kinds = {
         "Put right in corporate.vmb_items:": adopted.differences,
-        "Corrected:": adopted.corrected,
+        "Corrected:": _first(adopted.corrected),
         "Left as it was:": adopted.stays,
     }
     for title, lines in kinds.items():
         click.echo("\n".join([title, *(f"  - {line}" for line in lines)]) if lines else "", nl=bool(lines))
-    if dry_run:
-        click.echo("This was a rehearsal: everything is as it was before.")
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], f"and {more} more, which --json tells"] if more > 0 else lines
 
 
 def _refuse_anothers(staging: Staging) -> None:

@@ -1,6 +1,8 @@
 """The commands that look: `tree`, `status`, `uploads`, `verify`."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from uuid import UUID
 
 import click
@@ -10,10 +12,12 @@ from app import verify as verification
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
 from app.drives.filesystem import FilesystemDrive
+from app.listing import Cursor
 from app.models import Item, Json, Kind, State, Upload
 from app.settings import settings
 
 FAILED_SHOWN = 20
+PAGE = 1000
 
 
 @click.command()
@@ -121,22 +125,39 @@ def _pace(told: Json) -> str:
     return f"{pace})" if told["seconds_left"] is None else f"{pace}, {told['seconds_left']:.0f} s left)"
 
 
+def _pages(corp_index: int, states: list[State], limit: int) -> Iterator[Sequence[Upload]]:
+    """Read one page after the other, each in a transaction of its own."""
+    behind: Cursor | None = None
+    while True:
+        with session_scope() as session:
+            found = listing.page(session, corp_index, states, behind, limit)
+        yield found
+        if len(found) < limit:
+            return
+        behind = Cursor(found[-1].created_at, found[-1].id)
+
+
 @click.command("uploads")
 @click.option("--corp", "corp_index", type=int, required=True)
 @click.option(
     "--state", "states", type=click.Choice([one.value for one in State]), multiple=True, help="Only these."
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, PAGE), default=50, show_default=True)
+@click.option("--all", "all_of_them", is_flag=True, help="Every one, however many there are.")
 @as_json_option
-def list_uploads(*, corp_index: int, states: tuple[str, ...], limit: int, as_json: bool) -> None:
+def list_uploads(
+    *, corp_index: int, states: tuple[str, ...], limit: int, all_of_them: bool, as_json: bool
+) -> None:
     """List uploads, the newest first."""
     with session_scope() as session:
         catalogue.root_id(session, corp_index)
-        found = listing.page(session, corp_index, [State(one) for one in states], None, limit)
+    wanted = [State(one) for one in states]
+    found = chain.from_iterable(_pages(corp_index, wanted, PAGE if all_of_them else limit))
+    chosen = found if all_of_them else islice(found, limit)
     if as_json:
-        put_json([listing.describe(one) for one in found])
+        put_json([listing.describe(one) for one in chosen])
         return
-    for one in found:
+    for one in chosen:
         told = listing.describe(one)
         path = names.printable("/".join((*one.folder, one.name)))
         why = f"  {one.reason}: {one.message}" if one.reason else ""

@@ -8,7 +8,8 @@ import click
 
 from app import database
 from app.cli import admin, doctor, health, look, send, steer
-from app.cli.shown import put_json
+from app.cli.shown import put_json, without_secrets
+from app.diagnosis.findings import first_line
 from app.errors import HaulageError
 
 
@@ -41,13 +42,12 @@ def main() -> None:
         click.echo(f"haulage: {error}", err=True)
         sys.exit(2)
     except Exception as error:
-        if not database.is_out_of_reach(error):
+        if not database.is_passing(error):
             raise
-        click.echo(
-            "haulage: PostgreSQL cannot be reached, or refuses the connection; is DATABASE_URL right?",
-            err=True,
-        )
-        click.echo(f"  {str(getattr(error, 'orig', None) or error).strip().splitlines()[0]}", err=True)
+        away = "PostgreSQL cannot be reached, or refuses the connection; is DATABASE_URL right?"
+        held_up = "somebody else's transaction is in the way; try again in a moment"
+        click.echo(f"haulage: {away if database.is_out_of_reach(error) else held_up}", err=True)
+        click.echo(f"  {without_secrets(first_line(error))}", err=True)
         sys.exit(os.EX_TEMPFAIL)
     finally:
         database.dispose()

@@ -1,6 +1,7 @@
 """How commands write what they found: lines for people, or JSON for programs."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import click
+
+from app.diagnosis.findings import Secrets
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -20,6 +23,12 @@ def as_json_option(command: Command) -> Command:
 def put_json(value: object) -> None:
     """Write one JSON document. Times are ISO 8601; text is as it is, escaped only where JSON needs it."""
     click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def without_secrets(message: str) -> str:
+    """Return what a driver says without the passwords in the environment, whatever it took them for."""
+    urls = (os.environ.get(name) for name in ("DATABASE_URL", "OWNER_DATABASE_URL", "REDIS_URL"))
+    return Secrets(urls).hide(message)
 
 
 def _plain(value: object) -> object:

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 import click
+from sqlalchemy import func, select
 
 from app import catalogue, folders, names, queue, results, steering
 from app.cli.shown import as_json_option, put_json
@@ -30,11 +32,13 @@ def retry(*, upload_ids: tuple[UUID, ...], corp_index: int, all_failed: bool, as
 
 
 def _retry_all(corp_index: int, *, as_json: bool) -> None:
+    with session_scope() as session:
+        begun = session.scalars(select(func.now())).one()
     done: list[UUID] = []
-    while batch := _retry_some(corp_index):
+    while batch := _retry_some(corp_index, begun):
         done += batch
     with session_scope() as session:
-        left = steering.retriable(session, corp_index)
+        left = steering.retriable(session, corp_index, begun)
     if as_json:
         put_json({"retried": done, "left": left})
         return
@@ -44,9 +48,9 @@ def _retry_all(corp_index: int, *, as_json: bool) -> None:
         click.echo(f"{left} are just being cleaned up; try again in a minute", err=True)
 
 
-def _retry_some(corp_index: int) -> list[UUID]:
+def _retry_some(corp_index: int, failed_before: datetime) -> list[UUID]:
     with session_scope() as session:
-        return [upload.id for upload in steering.retry_failed(session, corp_index)]
+        return [upload.id for upload in steering.retry_failed(session, corp_index, failed_before)]
 
 
 @click.command()

@@ -1,13 +1,13 @@
 """Redis as the broker: reached, encrypted, set so that it throws nothing away, and used by nobody else."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
@@ -24,12 +24,39 @@ IMPATIENT = {
 }
 OLDEST = (6, 2)
 KEYS_LOOKED_AT = 5000
+TLS_CLIENT = "ssl_certfile"  # in REDIS_URL: a certificate of this side, which may take a password's place
 LONG_UPKEEP = 100  # messages; a sweep comes every few seconds, and is read at once
 FULL = 0.7
-# What Celery, its results and its remote control keep in the database.
-OURS = re.compile(
-    r"(uploads|resume|upkeep)(\x06\x16\d+)?|unacked(_index|_mutex)?|_kombu\..*|celery-task-meta-.*"
-    r"|.*\.(celery\.)?pidbox|celeryev(\..*)?"
+# What Celery, its results and its remote control keep in the database, besides queues.
+_OF_CELERY = r"unacked(_index|_mutex)?|_kombu\..*|celery-task-meta-.*|.*\.(celery\.)?pidbox|celeryev(\..*)?"
+_ALLOW = "Allow this Redis user INFO, SCAN, LLEN and TIME."
+# What Redis says though it is there, and what a person does about it; the first that fits.
+_CURES = (
+    (
+        "NOAUTH|WRONGPASS|invalid username-password|[Aa]uthenticat",
+        "refuses the password",
+        "Correct user and password in REDIS_URL.",
+    ),
+    (
+        "MISCONF|Errors writing to the AOF",
+        "cannot write to its own disk, and takes no messages",
+        "Make room on Redis' disk, or let it write there; its log tells. Uploads are accepted meanwhile, and wait.",
+    ),
+    (
+        "LOADING|loading the dataset",
+        "is just starting, and reads its data",
+        "Look again in a minute. Uploads are accepted meanwhile, and wait.",
+    ),
+    (
+        "NOPERM|no permissions",
+        "does not let this user do what Celery must",
+        "Give this Redis user what Celery needs: ACL SETUSER … ~* &* +@all -@dangerous +info +keys.",
+    ),
+    (
+        "OOM|maxmemory",
+        "is full, and takes no messages",
+        "Raise maxmemory; see docs/installation-doctor.md, redis-memory. Uploads are accepted meanwhile, and wait.",
+    ),
 )
 
 Info = dict[str, Any]
@@ -41,7 +68,6 @@ def checks(chosen: Settings) -> Sequence[Check]:
         ("redis-eviction", _eviction),
         ("redis-memory", _memory),
         ("redis-persistence", _persistence),
-        ("redis-keys", _keys),
         ("clock-redis", _clock),
         ("queues", partial(_queues, chosen.wake_window)),
     )
@@ -68,13 +94,13 @@ def asked(url: str, look: Any) -> Verdict:
             verdict: Verdict = look(connection.default_channel.client)
             return verdict
     except NoPermissionError as error:
-        return not_examined(first_line(error), "Allow this Redis user INFO, SCAN, LLEN and TIME.")
+        return not_examined(first_line(error), _ALLOW)
 
 
 def _redis(url: str) -> Verdict:
     try:
         with connected(url) as connection:
-            info: Info = connection.default_channel.client.info("server")
+            return _answering(connection.default_channel.client)
     except ValueError:  # its text may hold the end of a password
         return bad(
             "REDIS_URL cannot be read",
@@ -82,7 +108,13 @@ def _redis(url: str) -> Verdict:
         )
     except (RedisError, *queue.UNREACHABLE) as error:
         return _unreached(error)
-    return version(info)
+
+
+def _answering(client: Any) -> Verdict:
+    try:
+        return version(client.info("server"))
+    except NoPermissionError as error:  # it is there, and the lines below it can tell more
+        return not_examined(first_line(error), _ALLOW)
 
 
 def _unreached(error: Exception) -> Verdict:
@@ -92,8 +124,9 @@ def _unreached(error: Exception) -> Verdict:
             "no machine has the name of the host in REDIS_URL",
             "Correct the host; in a password @ is %40, / is %2F, # is %23.",
         )
-    if re.search("NOAUTH|WRONGPASS|invalid username-password|[Aa]uthenticat", said):
-        return bad(f"refuses the password: {said}", "Correct user and password in REDIS_URL.")
+    for pattern, what, cure in _CURES:
+        if re.search(pattern, said):
+            return bad(f"{what}: {said}", cure)
     if "CERTIFICATE" in said.upper():
         return bad(f"its certificate is refused: {said}", "See redis-certificate and redis-ca.")
     return bad(
@@ -113,16 +146,22 @@ def version(info: Info) -> Verdict:
     return good(f"{name} {found} answers")
 
 
+_GIVES = "can give the workers tasks"
+_PASSWORD = "Set requirepass, or a user with an ACL, and put it into REDIS_URL."  # noqa: S105  advice
+
+
 def encryption(url: str) -> Verdict:
     parsed = urlsplit(url)
     if parsed.scheme == "rediss":
-        return good("the connection is encrypted, and the server is proved")
+        if parsed.password or TLS_CLIENT in parse_qs(parsed.query):
+            return good("the connection is encrypted, and the server is proved")
+        return warning(f"encrypted, but has no password: whoever reaches it {_GIVES}", _PASSWORD)
     if is_loopback(parsed.hostname or "localhost"):
         if parsed.password:
             return good("not encrypted, and does not leave this machine")
         return warning(
-            "has no password: every user of this machine can give the workers tasks",
-            "Set requirepass, or a user with an ACL, and put it into REDIS_URL.",
+            f"has no password: every user of this machine {_GIVES}",
+            _PASSWORD,
         )
     return warning(
         f"goes to {parsed.hostname} without TLS: password and messages can be read and changed on the way",
@@ -152,9 +191,12 @@ def _memory(client: Any) -> Verdict:
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if limit == 0:
         return good(f"{used / 2**20:.0f} MiB are used; maxmemory is not set")
+    do = "Raise maxmemory: when it is reached, workers end. See queues and redis-keys."
     told = f"{used / 2**20:.0f} of maxmemory's {limit / 2**20:.0f} MiB are used"
+    if used >= limit:
+        return bad(f"{told}: it takes no more messages, and workers end", do)
     if used > FULL * limit:
-        return warning(told, "Raise maxmemory: when it is reached, workers end. See queues and redis-keys.")
+        return warning(told, do)
     return good(told)
 
 
@@ -182,16 +224,27 @@ def _persistence(client: Any) -> Verdict:
     )
 
 
-def _keys(client: Any) -> Verdict:
+def keys_check(url: str, read: Callable[[], Iterable[str]]) -> Check:
+    """Return the look for what others keep there; `read` gives the queues that workers of ours read."""
+    return Check("redis-keys", lambda: asked(url, partial(_keys, known_keys(read()))))
+
+
+def known_keys(read: Iterable[str]) -> re.Pattern[str]:
+    """Match what Haulage keeps, and the queues of tasks of one's own, declared here or read by a worker of ours."""
+    queues = {*queue.Queue, *(one.name for one in queue.celery.conf.task_queues), *read}
+    return re.compile(rf"({'|'.join(map(re.escape, sorted(queues)))})(\x06\x16\d+)?|{_OF_CELERY}")
+
+
+def _keys(known: re.Pattern[str], client: Any) -> Verdict:
     names = [one.decode(errors="replace") for one in islice(client.scan_iter(count=1000), KEYS_LOOKED_AT)]
-    foreign = [name for name in names if not OURS.fullmatch(name)]
+    foreign = [name for name in names if not known.fullmatch(name)]
     if foreign:
         # A key's whole name may be a secret, as a session's is.
         kinds = sorted({name.partition(":")[0][:20] for name in foreign if ":" in name})
         told = f", beginning with {', '.join(f'{kind}:' for kind in kinds[:3])}" if kinds else ""
         return warning(
             f"{len(foreign)} key(s) in this database are not Haulage's{told}",
-            "Give Haulage an instance, or at least a database number, of its own.",
+            "Give Haulage an instance, or at least a database number, of its own. A queue of your own tasks? Start its worker.",
         )
     return good("nobody else uses this database")
 

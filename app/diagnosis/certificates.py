@@ -16,9 +16,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import URL
+from sqlalchemy.exc import ArgumentError
 
 from app import database
-from app.diagnosis.findings import Check, Level, Verdict, bad, good, warning
+from app.diagnosis.findings import Check, Verdict, bad, good, warning, worst
 from app.errors import DatabaseRefused
 from app.settings import Settings
 
@@ -27,6 +28,7 @@ ANSWER_SECONDS = 3.0
 SYSTEM = "system"  # libpq's word for the CAs that the operating system trusts
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL's protocol, 55.2.10
 _NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the standard library has no name for
+UNREADABLE = (DatabaseRefused, ArgumentError, ValueError)
 _RENEW = "Issue a new certificate, and have the server load it."
 
 
@@ -71,11 +73,10 @@ def _of_postgres(url: str) -> Sequence[Server]:
 
 
 def _hosts(url: URL) -> Sequence[tuple[str, int]]:
-    named = url.normalized_query.get("host", ())
-    if not named:
-        return [(str(url.host), url.port or 5432)]
-    parted = [one.rpartition(":") if ":" in one else (one, "", "5432") for one in named]
-    return [(host, int(port)) for host, _, port in parted]
+    _, told = url.get_dialect()().create_connect_args(url)  # as libpq gets them: h1,h2 and 5432,5433
+    hosts, ports = (str(told.get(name) or "").split(",") for name in ("host", "port"))
+    pairs = zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True)
+    return [(host, int(port or 5432)) for host, port in pairs if not host.startswith("/")]
 
 
 def _of_redis(url: str) -> Sequence[Server]:
@@ -89,12 +90,12 @@ def _of_redis(url: str) -> Sequence[Server]:
 def _certificates(servers: "partial[Sequence[Server]]") -> Verdict:
     try:
         found = servers()
-    except (DatabaseRefused, ValueError):
+    except UNREADABLE:
         return bad("the URL cannot be read", "See postgresql and redis.")
     verdicts = [_certificate(server) for server in found]
     if not verdicts:
         return good("no TLS, no certificate")
-    return max(verdicts, key=lambda one: [*Level].index(one.level))
+    return worst(verdicts)
 
 
 def _certificate(server: Server) -> Verdict:
@@ -167,7 +168,7 @@ def _judged(what: str, not_after: str, do: str) -> Verdict:
 def _authority(servers: "partial[Sequence[Server]]") -> Verdict:
     try:
         files = {server.ca for server in servers()}
-    except (DatabaseRefused, ValueError):
+    except UNREADABLE:
         return bad("the URL cannot be read", "See postgresql and redis.")
     file = next((one for one in files if one not in {None, SYSTEM}), None)
     if file is None:

@@ -89,6 +89,7 @@ def _workers(
     answered, budget = sessions.checks(chosen, seen, engine)
     told = [
         *findings.run(workers.checks(chosen, seen, before), no_redis),  # first, since it fills `seen`
+        *findings.run([broker.keys_check(chosen.redis_url, seen.queues_of_ours)], no_redis),
         *findings.run([answered], no_postgres or no_redis),
         *findings.run([budget], no_postgres),
     ]

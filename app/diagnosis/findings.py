@@ -63,6 +63,11 @@ def not_examined(why: str, do: str) -> Verdict:
     return warning(f"not examined: {why}", do)
 
 
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the first of those that nothing is worse than."""
+    return max(verdicts, key=lambda one: [*Level].index(one.level))
+
+
 class Secrets:
     """What must not be shown: the passwords in URLs, whole and in the pieces that a wrong reading makes of them."""
 
@@ -110,8 +115,7 @@ def run(row: Sequence[Check], missing: str | None = None) -> list[Finding]:
                 f"no answer within {check.seconds:.0f} s",
                 "Something below hangs: a frozen server, or a mount that has lost its server. Mend that first.",
             )
-            missing = check.name
-        elif check.is_gate and verdict.level is Level.BAD:
+        if check.is_gate and verdict.level is Level.BAD:
             missing = check.name
         findings.append(Finding(check.name, *verdict))
     return findings

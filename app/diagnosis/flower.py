@@ -1,7 +1,9 @@
 """Whether Flower lets anybody in: it shows every worker and task, and can stop them."""
 
 import http.client
+import re
 from collections.abc import Mapping
+from enum import Enum
 from functools import partial
 
 from app.diagnosis.broker import is_loopback
@@ -12,15 +14,23 @@ SHORTEST_PASSWORD = 12
 _GUARD = "Start it as `haulage flower`, with FLOWER_BASIC_AUTH=user:password, and a long password."
 
 
+class Answer(Enum):
+    NONE = "nobody is there"
+    OPEN = "lets everybody in"
+    GUARDED = "asks who it is"
+    UNKNOWN = "neither"
+
+
 def check(environment: Mapping[str, str]) -> Check:
     return Check("flower", partial(flower, environment))
 
 
 def flower(environment: Mapping[str, str]) -> Verdict:
     """Look at the Flower of this machine, and at what the environment says of one."""
-    port = environment.get("FLOWER_PORT", "5555")
-    answers = {path: _answer(port, path) for path in ("/", "/api/workers")} if port.isdigit() else {}
-    if open_to_all := [path for path, status in answers.items() if status == http.client.OK]:
+    port, prefix = environment.get("FLOWER_PORT", "5555"), environment.get("FLOWER_URL_PREFIX", "").strip("/")
+    paths = (f"/{prefix}/".replace("//", "/"), f"/{prefix}/api/workers".replace("//", "/"))
+    answers = {path: _answer(port, path) for path in paths} if port.isdigit() else {}
+    if open_to_all := [path for path, answer in answers.items() if answer is Answer.OPEN]:
         return bad(
             f"the one at 127.0.0.1:{port} lets everybody in, without a password, at {open_to_all[0]}", _GUARD
         )
@@ -38,21 +48,38 @@ def flower(environment: Mapping[str, str]) -> Verdict:
             f"FLOWER_ADDRESS ({address}) lets it be reached from other machines, without TLS",
             "Let it listen on 127.0.0.1, behind a proxy that has TLS.",
         )
-    if any(answers.values()):
-        return good(f"the one at 127.0.0.1:{port} asks for a password")
-    return good(f"none answers at 127.0.0.1:{port}")
+    return _seen(f"127.0.0.1:{port}", answers)
 
 
-def _answer(port: str, path: str) -> int | None:
-    """Return the status with which a Flower answers; None if nobody is there, or something else."""
+def _seen(where: str, answers: Mapping[str, Answer]) -> Verdict:
+    for path, answer in answers.items():
+        if answer is Answer.UNKNOWN:
+            return warning(
+                f"the one at {where} has nothing at {path} that would show whether it asks for a password",
+                "Has it a path of its own? Set FLOWER_URL_PREFIX here as it is set for Flower, and look again.",
+            )
+    if Answer.GUARDED in answers.values():
+        return good(f"the one at {where} asks for a password")
+    return good(f"none answers at {where}")
+
+
+def _answer(port: str, path: str) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        is_flower = answer.getheader("Server", "").startswith("TornadoServer")
     except (OSError, http.client.HTTPException):
-        return None
-    else:
-        return answer.status if is_flower else None
+        return Answer.NONE
     finally:
         connection.close()
+    if not answer.getheader("Server", "").startswith("TornadoServer"):  # something else has the port
+        return Answer.NONE
+    return _judged(answer.status, answer.getheader("Location", ""))
+
+
+def _judged(status: int, location: str) -> Answer:
+    if status == http.client.OK:
+        return Answer.OPEN
+    to_login = status // 100 == 3 and re.search("login|auth", location)
+    is_refused = status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}
+    return Answer.GUARDED if is_refused or to_login else Answer.UNKNOWN

@@ -44,7 +44,7 @@ def grants(connection: Connection) -> Verdict:
         (("the workers'", _lacking(connection, WORKER)), ("the web's", _lacking(connection, WEB))),
         key=lambda one: len(one[1]),
     )
-    role = connection.scalar(text("SELECT current_user"))
+    role = connection.scalar(text("SELECT quote_ident(current_user)"))
     if lacking:
         return bad(
             f"{role} lacks for {whose} work: {', '.join(f'{privilege} {name}' for privilege, name in lacking)}",

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from app import database, schema
 from app.diagnosis import clocks
-from app.diagnosis.findings import Check, Verdict, bad, first_line, good, warning
+from app.diagnosis.findings import Check, Verdict, bad, first_line, good, warning, worst
 from app.diagnosis.reading import Engines, reading
 from app.errors import DatabaseRefused
 from app.settings import Settings
@@ -134,7 +135,7 @@ def _clock(engine: Engine) -> Verdict:
 
 # Of the roles that work here, this one's first: what they may do beyond their work.
 _STRENGTHS = text("""
-    SELECT rolname, rolname = current_user AS is_ours, rolsuper,
+    SELECT quote_ident(rolname), rolname = current_user AS is_ours, rolsuper,
         rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication,
         EXISTS (
             SELECT FROM pg_namespace WHERE nspname = 'corporate' AND pg_has_role(rolname, nspowner, 'MEMBER')
@@ -156,19 +157,22 @@ _OF_ITS_OWN = "Make the roles of docs/operating.md, Roles, and let each process 
 def _roles(engine: Engine) -> Verdict:
     with reading(engine) as connection:
         found = connection.execute(_STRENGTHS).all()
-    for name, _, is_super, is_strong, is_owner, plays in found:
-        if is_super:
-            return bad(f"{name} is a superuser: whoever takes over one of its processes has all", _OF_ITS_OWN)
-        if is_owner:
-            return warning(f"{name} owns the schema: its processes could drop it", _OF_ITS_OWN)
-        if is_strong:
-            return warning(
-                f"{name} may make roles or databases, replicate, or pass by row security",
-                f"As a superuser: ALTER ROLE {name} NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION",
-            )
-        if len(plays) > 1:
-            return warning(f"{name} is the role of web and workers alike", _OF_ITS_OWN)
-    return good(f"no more than they need: {', '.join(row[0] for row in found)}")
+    fine = good(f"no more than they need: {', '.join(row[0] for row in found)}")
+    return worst([fine, *(one for row in found if (one := _too_strong(row)))])
+
+
+def _too_strong(row: Sequence[Any]) -> Verdict | None:
+    name, _, is_super, is_strong, is_owner, plays = row
+    if is_super:
+        return bad(f"{name} is a superuser: whoever takes over one of its processes has all", _OF_ITS_OWN)
+    if is_owner:
+        return warning(f"{name} owns the schema: its processes could drop it", _OF_ITS_OWN)
+    if is_strong:
+        return warning(
+            f"{name} may make roles or databases, replicate, or pass by row security",
+            f"As a superuser: ALTER ROLE {name} NOCREATEROLE NOCREATEDB NOBYPASSRLS NOREPLICATION",
+        )
+    return warning(f"{name} is the role of web and workers alike", _OF_ITS_OWN) if len(plays) > 1 else None
 
 
 def _owner(url: str | None, engines: Engines) -> Verdict:
@@ -199,6 +203,8 @@ def _schema(engine: Engine) -> Verdict:
                 "this role may not look into the schema corporate",
                 "As its owner: GRANT USAGE ON SCHEMA corporate to it; or correct DATABASE_URL.",
             )
+        if not connection.scalar(text("SELECT to_regclass('corporate.alembic_version') IS NOT NULL")):
+            return bad(f"there are no tables of Haulage's in it; this release needs revision {wanted}", do)
         found = connection.scalar(text("SELECT version_num FROM corporate.alembic_version"))
     if found is None or found < wanted:
         return bad(f"it is at revision {found or 'none'}, this release needs {wanted}", do)

@@ -5,15 +5,18 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, not_, select, text
 
 from app import queue
 from app.diagnosis.findings import Check, Verdict, bad, good, warning
 from app.diagnosis.grants import grants
 from app.diagnosis.reading import Engines, reading
 from app.errors import WrongStaging
+from app.figures import oldest_waited
+from app.models import State, Upload
 from app.settings import Settings
 from app.staging import Staging
+from app.steering import HAS_BYTES
 
 LONG, TOO_LONG = timedelta(minutes=10), timedelta(hours=1)  # for an upload to wait for its first worker
 CLEANUPS_LATE = timedelta(minutes=5)
@@ -120,12 +123,9 @@ def _clean_up(connection: Connection) -> Verdict:
 
 
 def _waiting(connection: Connection) -> Verdict:
-    number, age, reason = connection.execute(
-        text("""
-            SELECT count(*), extract(epoch FROM now() - min(created_at))::float8, mode() WITHIN GROUP (ORDER BY reason)
-            FROM corporate.uploads WHERE state = 'queued'
-        """)
-    ).one()
+    most_often = func.mode().within_group(Upload.reason)
+    waiting = select(func.count(), oldest_waited, most_often).where(Upload.state == State.QUEUED)
+    number, age, reason = connection.execute(waiting).one()
     if not number:
         return good("no upload waits")
     why = f", most often because of {reason}" if reason else ""
@@ -137,17 +137,21 @@ def _waiting(connection: Connection) -> Verdict:
 
 
 def _failed(connection: Connection) -> Verdict:
-    rows = connection.execute(
-        text("""
-            SELECT reason, count(*), mode() WITHIN GROUP (ORDER BY corp_index)
-            FROM corporate.uploads WHERE state = 'failed' GROUP BY reason ORDER BY 2 DESC, 1
-        """)
-    ).all()
+    have_failed = Upload.state == State.FAILED
+    number, of = func.count(), func.mode().within_group(Upload.corp_index)
+    failed = select(Upload.reason, number, of).where(have_failed, HAS_BYTES).group_by(Upload.reason)
+    rows = connection.execute(failed.order_by(number.desc(), Upload.reason)).all()
+    gone = connection.scalar(select(number).where(have_failed, not_(HAS_BYTES)))
+    note = (
+        f"; note: the bytes of {gone} that failed are gone, only who sent them can send them again"
+        if gone
+        else ""
+    )
     if not rows:
-        return good("no upload has failed")
-    reason, number, corp_index = rows[0]
+        return good(f"no upload has failed that could be retried{note}" if gone else "no upload has failed")
+    reason, most, corp_index = rows[0]
     return warning(
-        f"{sum(row[1] for row in rows)} upload(s) have failed, most often because of {reason} ({number})",
+        f"{sum(row[1] for row in rows)} upload(s) have failed, most often because of {reason} ({most}){note}",
         f"`haulage status --corp {corp_index}` tells why; mend it, then `haulage retry --corp {corp_index} --all`.",
     )
 

@@ -57,6 +57,11 @@ class Seen:
             for worker in self.workers
         )
 
+    def queues_of_ours(self) -> set[str]:
+        """Return the queues that are read by workers who know our tasks: tasks of one's own may have some."""
+        ours = [read for name, read in self.queues.items() if self.tasks.get(name, TASKS) >= TASKS]
+        return {one for read in ours for one in read}
+
     def without(self, answers: Collection[str]) -> Verdict | None:
         """Return what is to be said if a worker that was there a moment ago gave none of these answers."""
         silent = [worker.name for worker in self.workers if worker.name not in answers]

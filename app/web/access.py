@@ -1,5 +1,6 @@
 """Who is asking: a token names one corporation, and a path of any other does not exist for it; or it is an operator's."""
 
+import logging
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +11,8 @@ from app import logs, tokens
 from app.database import is_out_of_reach, session_scope
 from app.errors import NotFound, Unauthorised
 from app.web import means
+
+log = logging.getLogger(__name__)
 
 COOKIE = "haulage_token"
 # Only a script of our own page can send it: a foreign page would have to ask first, and is not answered.
@@ -54,16 +57,26 @@ def owner(token: str) -> int | None:
 
 
 async def _operator(token: Token, mine: means.Given) -> None:
-    try:
-        whose = await mine.in_database(owner, token)
-    except SQLAlchemyError as error:
-        if is_out_of_reach(error) and mine.operators.knows(token):
-            return  # that PostgreSQL is away is just what an operator wants to be told
-        raise
-    if whose is not None:
+    if await mine.in_database(owner, token) is not None:
         raise Unauthorised("this needs an operator's token: `haulage token create --operator`")
     mine.operators.note(token)
 
 
+async def _is_database_up(token: Token, mine: means.Given) -> bool:
+    """Let an operator in, and return False if PostgreSQL was just found out of reach: there is no use in asking again."""
+    try:
+        await _operator(token, mine)
+    except SQLAlchemyError as error:
+        if not is_out_of_reach(error) or not mine.operators.knows(token):
+            raise
+        # Believed as long as the outage lasts, though it may have been revoked just before: all that it is told by then
+        # is that PostgreSQL is away.
+        mine.operators.note(token)
+        log.warning("PostgreSQL is out of reach: %s", error)
+        return False
+    return True
+
+
 Corporation = Annotated[int, Depends(_corporation)]
 OPERATOR = Depends(_operator)
+IsDatabaseUp = Annotated[bool, Depends(_is_database_up)]

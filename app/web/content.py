@@ -26,38 +26,27 @@ router = APIRouter(tags=["items"])
 _BYTES: dict[str, Any] = {
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 }
-_RANGE = {
-    "parameters": [
-        {
-            "name": name,
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string"},
-            "description": meaning,
-        }
-        for name, meaning in (
-            (
-                "Range",
-                "One range of bytes, as in `bytes=0-99`; anything else is answered with the whole file",
-            ),
-            ("If-Range", "The ETag that the range is to be a part of"),
-            ("If-None-Match", "The ETag that is known already"),
-        )
-    ]
-}
-_ANSWERS: dict[int | str, dict[str, Any]] = responses(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE) | {
+_PARAMETERS = [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": meaning}
+    for name, meaning in (
+        ("If-None-Match", "The ETag that is known already"),
+        ("Range", "One range of bytes, as in `bytes=0-99`; anything else is answered with the whole file"),
+        ("If-Range", "The ETag that the range is to be a part of"),
+    )
+]
+_IN_FULL: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file"} | _BYTES,
-    206: {"description": "The part that was asked for"} | _BYTES,
     304: {"description": "The file is still the one with the ETag that was given"},
 }
+_IN_PART = {206: {"description": "The part that was asked for"} | _BYTES}
 
 
 @router.api_route(
     addresses.ITEM + "/content",
     methods=["GET"],
     response_class=StreamingResponse,
-    responses=_ANSWERS,
-    openapi_extra=_RANGE,
+    responses=_IN_FULL | _IN_PART | responses(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
+    openapi_extra={"parameters": _PARAMETERS},
 )
 async def send_content(
     request: Request, item_id: str, corp_index: Corporation, mine: means.Given
@@ -66,7 +55,10 @@ async def send_content(
     item = await mine.in_database(_file, corp_index, item_id)
     headers = _headers(item)
     if _is_known(request, headers.get("ETag")):
-        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": headers["ETag"]})
+        kept = {name: headers[name] for name in ("ETag", "Cache-Control")}
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=kept)
+    if request.method == "HEAD":  # a range is for GET alone (RFC 9110, section 14.2)
+        return Response(headers=headers)
     try:
         part = _wanted(request, item, headers.get("ETag"))
     except Unsatisfiable:
@@ -77,8 +69,6 @@ async def send_content(
     if part is not None and item.size is not None:
         status = HTTPStatus.PARTIAL_CONTENT
         headers |= {"Content-Range": part.as_header(item.size), "Content-Length": str(part.length)}
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers)
     chunks = mine.drive.read(item_id, *((part.first, part.length) if part else ()))
     first = await _first(mine, item, chunks)
     return StreamingResponse(_stream(mine, first, chunks), status, headers)
@@ -91,8 +81,10 @@ router.add_api_route(
     methods=["HEAD"],
     response_class=Response,
     name="head_content",
-    responses={status: {"description": told["description"]} for status, told in _ANSWERS.items()},
-    openapi_extra=_RANGE,
+    responses={
+        status: {"description": told["description"]} for status, told in (_IN_FULL | responses()).items()
+    },
+    openapi_extra={"parameters": _PARAMETERS[:1]},
 )
 
 
@@ -144,6 +136,7 @@ def _headers(item: Item) -> dict[str, str]:
         "Content-Disposition": _attachment(item.name),
         "X-Content-Type-Options": "nosniff",  # nobody's file becomes a page of ours
         "Accept-Ranges": "none" if item.size is None else "bytes",
+        "Cache-Control": "private, no-cache",  # kept by the asker's own cache alone, which asks whether it still holds
     }
     if item.size is not None:
         headers["Content-Length"] = str(item.size)

@@ -12,13 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import queue, readiness, schema
 from app.errors import Unfit
 from app.web import means
-from app.web.problems import problem
+from app.web.problems import documented, problem
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
 ANSWER_SECONDS = 1.5
+_CHECKED = {name: {"type": "string"} for name in ("database", "staging", "redis")}
 _threads = CapacityLimiter(6)  # of their own, so that a busy process can still be asked
 
 
@@ -28,7 +29,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: documented(HTTPStatus.SERVICE_UNAVAILABLE, **_CHECKED)})
 async def readyz(mine: means.Given) -> Response:
     """Say whether uploads can be accepted. Redis need not be there for that: the sweep wakes them later."""
     found: dict[str, str] = {}

@@ -24,7 +24,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class Operators:
-    """The operators' tokens that were good a short while ago, as their hashes."""
+    """The operators' tokens that were good, or believed, a short while ago, as their hashes."""
 
     def __init__(self) -> None:
         self._good_until: dict[bytes, float] = {}

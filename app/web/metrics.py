@@ -15,7 +15,7 @@ from app.database import is_out_of_reach, session_scope
 from app.figures import Connection, Figures
 from app.models import State
 from app.web import means
-from app.web.access import OPERATOR
+from app.web.access import IsDatabaseUp
 from app.web.problems import responses
 
 log = logging.getLogger(__name__)
@@ -41,20 +41,23 @@ _BY_DRIVE = (
 
 @router.get(
     "/metrics",
-    dependencies=[OPERATOR],
     response_class=Response,
     responses=responses() | {200: {"description": "Figures", "content": {"text/plain": {}}}},
 )
-async def metrics(mine: means.Given) -> Response:
+async def metrics(mine: means.Given, is_database_up: IsDatabaseUp) -> Response:
     """Tell the figures in Prometheus' text format. While PostgreSQL is away, that is all they say."""
+    found = await _figures(mine) if is_database_up else None
+    return Response(_as_text(found), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+async def _figures(mine: means.Means) -> Figures | None:
     try:
-        found = await mine.in_database(_gather)
+        return await mine.in_database(_gather)
     except SQLAlchemyError as error:
         if not is_out_of_reach(error):
             raise
         log.warning("no figures: PostgreSQL is out of reach: %s", error)
-        found = None
-    return Response(_as_text(found), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return None
 
 
 def _gather() -> Figures:
@@ -87,9 +90,10 @@ def _gauges(found: Figures) -> Iterator[Metric]:
     for state in State:
         uploads.add_metric([state], found.uploads.get(state, 0))
     yield uploads
+    yield _postponed(found)
     yield GaugeMetricFamily(
         "haulage_oldest_waiting_seconds",
-        "Age of the oldest upload that is not decided yet; 0 if there is none",
+        "How long the oldest queued upload has waited since it was queued or first tried; 0 if none waits",
         value=found.oldest_waiting or 0,
     )
     if found.since_sweep is not None:
@@ -105,6 +109,17 @@ def _gauges(found: Figures) -> Iterator[Metric]:
     for labels, number in sorted(by_kind.items()):
         sessions.add_metric(labels, number)
     yield sessions
+
+
+def _postponed(found: Figures) -> Metric:
+    told = GaugeMetricFamily(
+        "haulage_uploads_postponed",
+        "Uploads that are queued again, by what ended their last attempt",
+        labels=["reason"],
+    )
+    for reason, number in sorted(found.postponed.items()):
+        told.add_metric([reason], number)
+    return told
 
 
 def _tls(one: Connection) -> str:

@@ -1,4 +1,4 @@
-"""What every page is sent with, and problems as pages: who asks with a browser is not answered with JSON."""
+"""What answers and pages are sent with, and problems as pages: who asks with a browser is not answered with JSON."""
 
 import json
 from http import HTTPStatus
@@ -31,7 +31,10 @@ def beyond_the_door(then: str) -> str | None:
 
 
 class Pages:
-    """Guards every page that goes out, and turns problems into pages for those who asked for one."""
+    """Guards every page that goes out, and turns problems into pages for those who asked for one.
+
+    Answers stay out of every cache, unless their route says otherwise.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,6 +63,8 @@ class _Exchange:
                 return
             if kind.startswith("text/html"):
                 MutableHeaders(scope=message).update(GUARDS)
+            # Answers to a cookie look public to a browser and to a cache on the way, unless they say otherwise.
+            MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
         await self._send(message)
 
     async def _gather(self, problem: Message, message: Message) -> None:
@@ -73,7 +78,9 @@ class _Exchange:
 
 
 def _wants_a_page(scope: Scope) -> bool:
-    return "text/html" in Headers(scope=scope).get("accept", "")
+    """Tell a browser from a program: Java's own client asks for text/html too, but sends its token in a header."""
+    headers = Headers(scope=scope)
+    return "authorization" not in headers and "text/html" in headers.get("accept", "")
 
 
 def _page(scope: Scope, status: int, told: dict[str, str], headers: Headers) -> Response:

@@ -17,6 +17,7 @@ from app.web import addresses
 ROWS = 200
 COUNTED = 10_000  # a page that is asked for every other second counts no further
 MOVING_SHOWN, WAITING_SHOWN, FAILED_SHOWN = 8, 4, 20
+NOBODYS_CONCERN = (State.CANCELLED, State.EXPIRED)  # counted in, they would push out older ones that failed
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Uploads:
-    """Uploads that are not stored, and what became of those since a moment, if one was asked for."""
+    """Uploads that wait, move or failed, and what became of those since a moment, if one was asked for."""
 
     unfinished: Counts
     since: Counts | None
@@ -137,7 +138,9 @@ def _uploads(session: Session, corp_index: int, since: datetime | None) -> Uploa
         return [_told(upload, root) for upload in found]
 
     return Uploads(
-        unfinished=_counts(session, corp_index, Upload.state != State.STORED),
+        unfinished=_counts(
+            session, corp_index, Upload.state != State.STORED, Upload.state.not_in(NOBODYS_CONCERN)
+        ),
         since=None if since is None else _counts(session, corp_index, Upload.created_at >= since),
         moving=told(State.TRANSFERRING, Upload.began_at.asc(), MOVING_SHOWN),
         waiting=told(State.QUEUED, Upload.created_at.asc(), WAITING_SHOWN),
@@ -155,10 +158,10 @@ def _told(upload: Upload, root: str) -> Mapping[str, Any]:
     }
 
 
-def _counts(session: Session, corp_index: int, which: ColumnElement[bool]) -> Counts:
+def _counts(session: Session, corp_index: int, *which: ColumnElement[bool]) -> Counts:
     newest = (
         select(Upload.state)
-        .where(Upload.corp_index == corp_index, which)
+        .where(Upload.corp_index == corp_index, *which)
         .order_by(Upload.created_at.desc(), Upload.id.desc())
         .limit(COUNTED + 1)
         .subquery()

@@ -1,6 +1,6 @@
 """The routes of the page: its door, and a corporation's files."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +19,7 @@ router = APIRouter(include_in_schema=False)
 router.add_api_route(page_shell.STATIC, page_shell.static, methods=["GET"])
 
 MAX_FORM_BYTES = 4096
+MAX_FORM_FIELDS = 10
 ENDED = "Your token has expired or was revoked, so you have been signed out. Sign in with another one."
 REFUSED = "This is no token that is good now: it is unknown, expired or revoked, or a part of it is missing."
 NOTHING = "Paste your token first: it begins with haulage_."
@@ -101,7 +102,10 @@ async def _fields(request: Request) -> dict[str, str]:
         body += chunk
         if len(body) > MAX_FORM_BYTES:
             raise BadRequest(f"the form has more than {MAX_FORM_BYTES} bytes")
-    found = parse_qs(body.decode("ascii", errors="replace"), max_num_fields=10)
+    try:
+        found = parse_qs(body.decode("ascii", errors="replace"), max_num_fields=MAX_FORM_FIELDS)
+    except ValueError as error:
+        raise BadRequest(f"the form has more than {MAX_FORM_FIELDS} fields") from error
     return {name: values[-1] for name, values in found.items()}
 
 
@@ -122,7 +126,7 @@ async def files(
     since: Annotated[AwareDatetime | None, Query()] = None,
 ) -> Response:
     """Show a folder, and the uploads on their way; `since` counts what became of those that came later."""
-    shown = await mine.in_database(_read, corp_index, path, after, since)
+    shown = await mine.in_database(_read, corp_index, path, after, since and _in_utc(since))
     return page_shell.render(
         "files.html",
         corporation=shown.corporation,
@@ -131,6 +135,14 @@ async def files(
         api=f"{addresses.API}{addresses.CORPORATION.format(corp_index=corp_index)}",
         page_header=access.PAGE_HEADER,
     )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Say it without an offset: PostgreSQL takes fewer of them than Python does."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise BadRequest("since is a moment that no clock shows") from error
 
 
 def _read(corp_index: int, path: str, after: str, since: datetime | None) -> Shown:

@@ -13,7 +13,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import errors
-from app.database import is_out_of_reach
+from app.database import is_out_of_reach, is_passing
 from app.errors import HaulageError, Postponed, Unauthorised
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ STATUSES: Mapping[type, HTTPStatus] = {
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MEDIA_TYPE = "application/problem+json"
-_SCHEMA = {
+_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
@@ -64,8 +64,13 @@ _EVERYWHERE = (
 
 def responses(*also: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Document the problems that a route may answer with: those of every route, and `also`."""
-    told = {"content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
-    return {int(status): {"description": status.phrase} | told for status in (*_EVERYWHERE, *also)}
+    return {int(status): documented(status) for status in (*_EVERYWHERE, *also)}
+
+
+def documented(status: HTTPStatus, **extra: object) -> dict[str, Any]:
+    """Document one problem; `extra` has the schemas of the members that it has beyond those of every other."""
+    schema = {**_SCHEMA, "properties": {**_SCHEMA["properties"], **extra}}
+    return {"description": status.phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def problem(
@@ -89,19 +94,20 @@ def told(error: Exception) -> Response:
         return problem(status, status.name.lower(), str(error.detail), error.headers)
     if isinstance(error, RequestValidationError):
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_parameter", _wrong_parameters(error))
-    if is_out_of_reach(error):
-        log.warning("PostgreSQL is out of reach: %s", error)
-        return problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "database_unavailable",
-            "the database is out of reach; try again in a moment",
-            {"Retry-After": "5"},
-        )
+    if is_passing(error):
+        return _database_unavailable(error)
     status = _status(type(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("A request ended in an error that nobody foresaw", exc_info=error)
         return problem(status, HaulageError.code, "something went wrong here; it has been logged")
     return problem(status, getattr(error, "code", HaulageError.code), str(error), _headers(error))
+
+
+def _database_unavailable(error: Exception) -> Response:
+    why = "out of reach" if is_out_of_reach(error) else "busy with the same thing"
+    log.warning("PostgreSQL is %s: %s", why, error)
+    detail = f"the database is {why}; try again in a moment"
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "database_unavailable", detail, {"Retry-After": "5"})
 
 
 def _status(kind: type) -> HTTPStatus:

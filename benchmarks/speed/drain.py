@@ -5,7 +5,7 @@ from functools import partial
 from benchmarks.report import Table
 from benchmarks.speed.chart import Chart
 from benchmarks.speed.part import Part
-from benchmarks.speed.rounds import Rounds, interleaved
+from benchmarks.speed.rounds import HEADINGS, Rounds, interleaved
 from benchmarks.speed.stand import Stand, say
 
 SIZE = 4096  # bytes of a file
@@ -32,7 +32,7 @@ def measure(stand: Stand, uploads: int, rounds: int) -> Part:
         found.add(title, figure)
     table = Table(
         "The real worker draining small staged uploads",
-        ["worker", "uploads/s", "of the rounds", "ratio"],
+        ["worker", "uploads/s", *HEADINGS],
         [[title, *found.cells(title)] for title in WORKERS],
         f"{rounds} rounds of {uploads:,} files of {SIZE:,} bytes in 16 folders ({few:,} with an engine per task), wake-ups "
         "sent before; from the worker's ready to the last one stored. Filesystem drive, every flush included.",

@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import httpx
 import psutil  # type: ignore[import-untyped]
@@ -32,6 +32,7 @@ class Watch(threading.Thread):
         self.processes = processes
         self.most: dict[str, dict[str, float]] = {name: {} for name in processes}
         self.phase, self.looks = BEFORE, 0
+        self.gone: set[str] = set()
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -41,8 +42,11 @@ class Watch(threading.Thread):
     def look(self) -> None:
         phase = self.phase
         for name, process in self.processes.items():
-            with suppress(psutil.NoSuchProcess):
+            try:
                 now = process.memory_info().rss / MIB
+            except psutil.NoSuchProcess:
+                self.gone.add(name)
+            else:
                 self.most[name][phase] = max(now, self.most[name].get(phase, 0.0))
         self.looks += 1
 
@@ -58,7 +62,7 @@ class Watch(threading.Thread):
 
     def growth(self, name: str) -> float:
         most = self.most[name]
-        return max(most.get(RECEIVING, 0.0), most.get(TRANSFERRING, 0.0)) - most[BEFORE]
+        return max(most.get(RECEIVING, 0.0), most.get(TRANSFERRING, 0.0)) - most.get(BEFORE, 0.0)
 
 
 def measure(stand: Stand, mebibytes: int) -> Part:
@@ -134,6 +138,7 @@ def _told(watch: Watch, seconds: dict[str, float], mebibytes: int) -> Part:
     figures = {"mebibytes": mebibytes, "seconds": seconds, "most_mib": watch.most, "looks": watch.looks}
     over = [name for name in watch.most if watch.growth(name) >= ALLOWED_MIB]
     wrong = [f"{name} grew by {watch.growth(name):.1f} MiB; {ALLOWED_MIB} are allowed" for name in over]
+    wrong += [f"{name} has ended while it was watched" for name in sorted(watch.gone)]
     return Part("memory", [table], figures, wrong=wrong)
 
 

@@ -16,7 +16,7 @@ from redis import RedisError
 from benchmarks.report import Table
 from benchmarks.speed.chart import Chart
 from benchmarks.speed.part import Part
-from benchmarks.speed.rounds import Rounds, shown
+from benchmarks.speed.rounds import HEADINGS, Rounds, shown, turned
 from benchmarks.speed.stand import CORP, Stand, say
 from local import given, servers, system
 from local.system import NotUp
@@ -39,9 +39,9 @@ def measure(stand: Stand, requests: int, rounds: int) -> Part:
     try:
         _send(url, token, CLIENTS * 4)  # not measured: whatever the first requests set up
         for number in range(rounds):
-            for state, brought_about in states.items():
+            for state in turned(list(states), number):
                 _settle(stand)
-                with brought_about(stand):
+                with states[state](stand):
                     _note(found, state, *_send(url, token, requests))
                 say(
                     f"  round {number + 1} of {rounds}: {state}: {shown(found['accepted'].figures[state][-1])}"
@@ -139,7 +139,7 @@ def _told(found: dict[str, Rounds], requests: int, rounds: int) -> Part:
     ]
     table = Table(
         "Uploads accepted over HTTP",
-        ["", "uploads/s", "of the rounds", "ratio", "50 % within, ms (ratio)", "99 % within, ms (ratio)"],
+        ["", "uploads/s", *HEADINGS, "50 % within, ms (ratio)", "99 % within, ms (ratio)"],
         rows,
         f"{rounds} rounds of {requests} uploads of {BODY:,} bytes in each state, {CLIENTS} clients with keep-alive against "
         "one web process on the same machine; each answer means that bytes and row are on disk.",

@@ -120,12 +120,15 @@ def _profiled(stand: Stand, uploads: int, spy: str) -> tuple[Counter[str], int]:
 
 
 def read_frames(raw: str) -> tuple[Counter[str], int]:
-    """Count the innermost line of each stack. A line of the file: frames from the outermost, with semicolons; a number."""
+    """Count the innermost line of each stack of the main thread, which begins with the thread's name.
+
+    A line of the file: frames from the outermost, with semicolons; a number.
+    """
     found, samples = Counter[str](), 0
     for line in raw.splitlines():
         stack, _, number = line.rpartition(" ")
-        frames = stack.split(";")
-        if "MainThread" in frames[0]:
+        thread, *frames = stack.split(";")
+        if "MainThread" in thread and frames:
             found[frames[-1]] += int(number)
             samples += int(number)
     return found, samples

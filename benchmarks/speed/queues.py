@@ -14,8 +14,9 @@ import psycopg2
 
 from benchmarks.report import Table
 from benchmarks.speed.chart import Chart
+from benchmarks.speed.jobs.bare import THREADS
 from benchmarks.speed.part import Part
-from benchmarks.speed.rounds import Rounds, interleaved
+from benchmarks.speed.rounds import HEADINGS, Rounds, interleaved
 from benchmarks.speed.stand import Stand, say
 from local.home import PROJECT
 from local.system import BIN, NotUp, System
@@ -47,13 +48,17 @@ class Queue:
     share: float = 1.0
     kind: str = ""
     ours: bool = False
-    workers: int = 1  # how many of these commands make two processes
+    threads: int = 1  # of each process, that make jobs
 
 
 JOBS = "benchmarks.speed.jobs"
 CELERY = ("celery", "-A", f"{JOBS}.on_haulage", "worker", "-l", "warning", "-c", str(PROCESSES))
 AHEAD = tuple(word.replace("on_haulage", "on_celery_ahead") for word in CELERY)
+TASKIQ_THREADS = min((os.cpu_count() or 1) + 4, THREADS)  # Python's own number; each needs a connection
 LATE = "comes again: acknowledged late; in Haulage the row brings it back"
+BROKER = f"{JOBS}.on_taskiq:broker"
+TASKIQ = ("taskiq", "worker", BROKER, "--workers", str(PROCESSES), "--log-level", "WARNING")
+DRAMATIQ = ("dramatiq", f"{JOBS}.on_dramatiq", "-p", str(PROCESSES))
 QUEUES = (
     Queue(BASE, "on_haulage", CELERY, LATE, kind="pooled", ours=True),
     Queue("Celery, prefetch 4, no events", "on_haulage", AHEAD, LATE, kind="pooled", ours=True),
@@ -67,21 +72,27 @@ QUEUES = (
     Queue(
         "taskiq, Redis streams",
         "on_taskiq",
-        (
-            "taskiq",
-            "worker",
-            f"{JOBS}.on_taskiq:broker",
-            "--workers",
-            str(PROCESSES),
-            "--log-level",
-            "WARNING",
-        ),
+        TASKIQ,
+        "comes again after 10 minutes: acknowledged when done",
+        threads=TASKIQ_THREADS,
+    ),
+    Queue(
+        "taskiq, one thread each",
+        "on_taskiq",
+        (*TASKIQ, "--max-threadpool-threads", "1"),
         "comes again after 10 minutes: acknowledged when done",
     ),
     Queue(
         "dramatiq",
         "on_dramatiq",
-        ("dramatiq", f"{JOBS}.on_dramatiq", "-p", str(PROCESSES), "-t", str(8)),
+        (*DRAMATIQ, "-t", "8"),
+        "comes again after a minute: acknowledged when done",
+        threads=8,
+    ),
+    Queue(
+        "dramatiq, one thread each",
+        "on_dramatiq",
+        (*DRAMATIQ, "-t", "1"),
         "comes again after a minute: acknowledged when done",
     ),
     Queue(
@@ -113,10 +124,13 @@ def measure(stand: Stand, jobs: int, rounds: int) -> Part:
     found = Rounds("jobs/s", BASE)
     for title, figure in interleaved(variants, rounds, say):
         found.add(title, figure)
-    rows = [[queue.title, *found.cells(queue.title), queue.killed] for queue in QUEUES]
+    rows = [
+        [queue.title, str(PROCESSES * queue.threads), *found.cells(queue.title), queue.killed]
+        for queue in QUEUES
+    ]
     table = Table(
         "The same bare job on several queues",
-        ["two processes each", "jobs/s", "of the rounds", "ratio", "a job whose worker is killed"],
+        ["two processes each", "jobs at once", "jobs/s", *HEADINGS, "a job whose worker is killed"],
         rows,
         f"One row inserted in one transaction over TLS; {rounds} rounds of up to {jobs:,} jobs that wait already, from "
         f"{WARM:.0%} done to the last. rq with a fork per job gets {max(int(jobs * 0.04), 20)} of them, an engine per job "

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+HEADINGS = ("of the rounds", "ratio", "ratios of the rounds")  # after the unit
+
 
 @dataclass
 class Rounds:
-    """One kind of figure: for each row one number for each round, all rows in the same order in every round."""
+    """One kind of figure: for each row one number for each round."""
 
     unit: str
     base: str  # the row that the others are compared with
@@ -22,15 +24,19 @@ class Rounds:
     def spread(self, row: str) -> tuple[float, float]:
         return min(self.figures[row]), max(self.figures[row])
 
+    def ratios(self, row: str) -> list[float]:
+        """Return the ratios to the base, each taken within one round."""
+        return [one / other for one, other in zip(self.figures[row], self.figures[self.base], strict=True)]
+
     def ratio(self, row: str) -> float:
-        """Return the median of the ratios to the base, each taken within one round: what disturbs a round disturbs both."""
-        pairs = zip(self.figures[row], self.figures[self.base], strict=True)
-        return median(one / other for one, other in pairs)
+        return median(self.ratios(row))
 
     def cells(self, row: str) -> list[str]:
-        """Return median, spread and ratio as a table shows them."""
+        """Return what a table shows under HEADINGS."""
         least, most = self.spread(row)
-        return [shown(self.middle(row)), f"{shown(least)} to {shown(most)}", f"{self.ratio(row):.2f}"]
+        ratios = self.ratios(row)
+        apart = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        return [shown(self.middle(row)), f"{shown(least)} to {shown(most)}", f"{self.ratio(row):.2f}", apart]
 
     def as_json(self) -> dict[str, object]:
         rows = {
@@ -38,6 +44,7 @@ class Rounds:
                 "rounds": rounded(figures),
                 "median": rounded([self.middle(row)])[0],
                 "ratio": self.ratio(row),
+                "ratios": rounded(self.ratios(row)),
             }
             for row, figures in self.figures.items()
         }
@@ -56,9 +63,15 @@ def rounded(figures: Sequence[float]) -> list[float]:
 def interleaved(
     variants: Mapping[str, Callable[[], float]], rounds: int, tell: Callable[[str], None]
 ) -> Iterator[tuple[str, float]]:
-    """Yield every variant's figure, once in each round: A B C, A B C, and so on."""
+    """Yield every variant's figure, once in each round."""
     for number in range(rounds):
-        for name, measure in variants.items():
-            figure = measure()
+        for name in turned(list(variants), number):
+            figure = variants[name]()
             tell(f"  round {number + 1} of {rounds}: {name}: {shown(figure)}")
             yield name, figure
+
+
+def turned(names: Sequence[str], number: int) -> Sequence[str]:
+    """Return the order of a round, A B C, B C A, C A B, and so on: nobody always comes after the same one."""
+    first = number % len(names)
+    return [*names[first:], *names[:first]]

@@ -4,19 +4,22 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psycopg2
 import pytest
+import redis
 from sqlalchemy import URL, make_url
 
+from local import given
 from local.home import PROJECT
 from local.system import BIN, System, free_port
 from tests import environments
@@ -161,13 +164,7 @@ def test_a_django_project_queues_in_its_own_transaction(haulage: Haulage, guest:
         "beside-django",
         environments.interpreter("beside-django"),
         tmp_path,
-        PGHOST=str(guest.host),
-        PGPORT=str(guest.port),
-        PGUSER=str(guest.username),
-        PGPASSWORD=str(guest.password),
-        PGDATABASE=str(guest.database),
-        PGSSLMODE="verify-full",
-        PGSSLROOTCERT=str(guest.query["sslrootcert"]),
+        DATABASE_URL=guest.set(drivername="postgresql").render_as_string(hide_password=False),
     )
     office.run("manage.py", "migrate", "--run-syncdb")
 
@@ -194,6 +191,155 @@ def test_the_guest_may_do_nothing_but_queue(installation: Installation, guest: U
             connection.rollback()
     finally:
         connection.close()
+
+
+# The commands of the READMEs, typed as they stand there
+
+
+@dataclass
+class Terminal:
+    """A shell at the top of a checkout, in which a README's blocks are typed; only ports and directories are others."""
+
+    checkout: Path
+    home: Path
+    output: Path
+    others: dict[str, str]
+
+    def typed(self, block: str) -> str:
+        written = "|".join(map(re.escape, self.others))
+        return "set -eu\n" + re.sub(written, lambda one: self.others[one[0]], block)
+
+    def run(self, *blocks: str, folder: str = ".") -> str:
+        done = subprocess.run(
+            ["sh", "-c", self.typed("\n".join(blocks))],
+            cwd=self.checkout / folder, env=clean(), capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def running(self, *blocks: str, says: str) -> Iterator[None]:
+        """Type blocks whose last command goes on, for as long as this one does, from when it has said so."""
+        with self.output.open("ab") as output:
+            process = subprocess.Popen(
+                ["sh", "-c", self.typed("\n".join(blocks))],
+                cwd=self.checkout, env=clean(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            wait_until(lambda: says in self.said() or process.poll() is not None, says, tell=self.said)
+            assert process.poll() is None, self.said()
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(60)
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace")
+
+
+def clean() -> dict[str, str]:
+    """What a person's own shell has who has just cloned this."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ["HOME"],
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """A checkout of one's own, so far as examples write into it, and a home for `make up`."""
+    if given.urls():
+        pytest.skip("these pages are about servers of their own")
+    home = Path("/tmp" if os.geteuid() == 0 else tmp_path) / f"haulage-typed-{secrets.token_hex(4)}"
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for one in PROJECT.iterdir():
+        if one.name not in {"examples", ".venv"}:
+            (checkout / one.name).symlink_to(one)
+    shutil.copytree(EXAMPLES, checkout / "examples", ignore=shutil.ignore_patterns(".venv", "__pycache__"))
+    others = {
+        "make up": f"{sys.executable} -m local.up",  # without the set-up before it
+        "/tmp/haulage": str(home),
+        "8000": str(free_port()),
+        "5000": str(free_port()),
+    }
+    yield Terminal(checkout, home, tmp_path / "output", others)
+    subprocess.run(
+        [sys.executable, "-m", "local", "clean"],
+        cwd=PROJECT,
+        env=clean() | {"HAULAGE_HOME": str(home)},
+        check=True,
+    )
+
+
+def typed_in(name: str) -> list[str]:
+    return re.findall(
+        r"^```sh\n(.*?)^```", (EXAMPLES / name / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+
+
+def installed(block: str, python: Path) -> str:
+    """Take an environment that is there in the place of one that pip makes."""
+    made, count = re.subn(
+        r"(?m)^python3 -m venv .venv\n.*pip install.*$", f"ln -s {python.parents[1]} .venv", block
+    )
+    assert count == 1
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "says"),
+    [
+        ("beside-flask", "flask", "Running on"),
+        ("beside-django", "beside-django", "Starting development server"),
+    ],
+)
+def test_what_the_readme_of_an_application_beside_says_works_as_typed(
+    terminal: Terminal, name: str, environment: str, says: str
+) -> None:
+    up, prepare, calls = typed_in(name)
+    prepare = installed(prepare, environments.interpreter(environment))
+    lines = [re.fullmatch(r"(curl .*\S) +# (\d+)\b.*", line) for line in calls.splitlines()]
+
+    with terminal.running(up, says="Haulage is up"), terminal.running(prepare, says=says):
+        codes = [
+            terminal.run(
+                line[1].replace("curl", "curl -s -o answer -w '%{http_code}'"), folder=f"examples/{name}"
+            )
+            for line in lines
+        ]
+
+    assert codes == [line[2] for line in lines]
+    assert len(codes) == 4
+
+
+def test_what_the_readme_of_a_task_of_ones_own_says_works_as_typed(terminal: Terminal) -> None:
+    up, prepare, environment, worker, beat, write = typed_in("own-task")
+    outbox = terminal.home / "outbox"
+
+    with terminal.running(up, says="Haulage is up"):
+        terminal.run(prepare)
+        with (
+            terminal.running(environment, worker, says=" ready."),
+            terminal.running(environment, beat, says="is starting"),
+        ):
+            terminal.run(environment, write)
+            wait_until(
+                lambda: outbox.exists() and outbox.read_text() == "1 Dear reader\n",
+                "it is sent",
+                tell=terminal.said,
+            )
+
+
+@pytest.mark.parametrize("name", ["beside-flask", "beside-django"])
+def test_the_roles_of_the_examples_are_made_as_the_document_says(name: str) -> None:
+    comment, _, statements = (EXAMPLES / name / "role.sql").read_text().partition("\n")
+
+    assert comment.startswith("-- As a superuser")
+    assert statements.replace("office", "invoices") == of_the_document("sql", "CREATE ROLE")
 
 
 @pytest.fixture
@@ -258,6 +404,26 @@ def test_a_task_of_ones_own_whose_message_is_lost_is_found_by_its_row(
         lambda: haulage.installation.query("SELECT state FROM letters.letters") == [("sent",)], "it is sent"
     )
     haulage.wait_until_stored(3)  # by the same worker
+
+
+def test_the_queue_of_a_task_of_ones_own_is_no_stranger(haulage: Haulage, letters: dict[str, str]) -> None:
+    # Of a priority that Celery does not use: it stays, and nobody stumbles over it.
+    with closing(redis.Redis.from_url(haulage.installation.environment["REDIS_URL"])) as client:
+        client.rpush("letters\x06\x165", "{}")
+
+    def line(name: str) -> dict[str, str]:
+        done = subprocess.run(
+            [BIN / "haulage", "doctor", "--json"],
+            env=haulage.system.environment,
+            capture_output=True,
+            text=True,
+        )
+        return {one["name"]: one for one in json.loads(done.stdout)}[name]
+
+    wait_until(lambda: line("workers")["level"] == "good", "the worker answers")
+    wait_until(
+        lambda: line("redis-keys")["level"] == "good", "its queue is known", tell=lambda: line("redis-keys")
+    )
 
 
 def test_a_task_of_ones_own_is_seen_in_flower(haulage: Haulage, letters: dict[str, str]) -> None:
@@ -345,6 +511,69 @@ def test_a_table_of_ones_own_is_refused_rehearsed_and_adopted(adopting: System) 
     assert (drive / "7").is_dir()
     assert Path(adopting.environment["INBOX_DIR"], "7").is_dir()
     assert "Traceback" not in refused.stderr + adopted.stderr
+
+
+@pytest.mark.parametrize("folder", ["STAGING_DIR", "INBOX_DIR", "DRIVE_DIR"])
+def test_a_directory_that_cannot_be_made_is_told_before_anything_is_adopted(
+    adopting: System, tmp_path: Path, folder: str
+) -> None:
+    sound = adopting.environment[folder]
+    (tmp_path / "a-file").touch()
+    adopting.environment[folder] = str(tmp_path / "a-file" / "below")
+
+    failed = migrate(adopting, "--adopt", "--json")
+    adopting.environment[folder] = sound
+    adopted = migrate(adopting, "--adopt", "--json")
+
+    assert (failed.returncode, adopted.returncode) == (2, 0), failed.stderr + adopted.stderr
+    assert "Traceback" not in failed.stderr
+    assert "a-file" in json.loads(failed.stdout)["error"]["message"]
+    assert json.loads(adopted.stdout)["adopted"]["corporations"] == [7], "the first time changed nothing"
+
+
+def test_the_staging_of_another_installation_is_told_before_anything_is_adopted(
+    adopting: System, haulage: Haulage
+) -> None:
+    own = adopting.environment["STAGING_DIR"]
+    adopting.environment["STAGING_DIR"] = str(haulage.installation.staging_dir)
+
+    failed = migrate(adopting, "--adopt")
+    adopting.environment["STAGING_DIR"] = own
+    adopted = migrate(adopting, "--adopt")
+
+    assert failed.returncode == 2
+    assert "is the staging of another database" in failed.stderr
+    assert (adopted.returncode, "Put right in corporate.vmb_items:" in adopted.stdout) == (0, True)
+
+
+def test_what_needs_no_adoption_and_cannot_be_migrated_is_refused_by_adopt_too(adopting: System) -> None:
+    ask(
+        adopting.environment["OWNER_DATABASE_URL"],
+        "DROP TABLE corporate.vmb_items; CREATE TABLE corporate.uploads ()",
+        (),
+    )
+
+    done = migrate(adopting, "--adopt")
+
+    assert done.returncode == 2
+    assert "corporate.uploads is there already" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_of_many_corrected_counts_the_first_are_shown_and_all_are_told_in_json(adopting: System) -> None:
+    many = "SELECT 7, 'n' || n, '01YEAR', 'n' || n, 77 FROM generate_series(1, 25) n"
+    ask(
+        adopting.environment["OWNER_DATABASE_URL"],
+        f"INSERT INTO corporate.vmb_items (corp_index, onedrive_item_id, parent_id, name, child_count) {many}",
+        (),
+    )
+
+    shown = migrate(adopting, "--adopt", "--dry-run")
+    told = json.loads(migrate(adopting, "--adopt", "--json").stdout)["adopted"]["corrected"]
+
+    assert len(told) == 27
+    assert "  - and 7 more, which --json tells" in shown.stdout.splitlines()
+    assert sum("child_count of" in line for line in shown.stdout.splitlines()) == 20
 
 
 def test_what_is_adopted_goes_on_as_a_catalogue(adopting: System, haulage: Haulage, tmp_path: Path) -> None:

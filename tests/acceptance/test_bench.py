@@ -1,15 +1,17 @@
 """The benchmark, with tiny numbers: every part runs on real servers, and its table has every row."""
 
 import json
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import bench
 from benchmarks.speed import drain, memory, over_http, path, queues
 from benchmarks.speed.chart import Chart
 from benchmarks.speed.memory import Watch
-from benchmarks.speed.rounds import Rounds, shown
+from benchmarks.speed.rounds import Rounds, interleaved, shown
 
 # Several workers and servers are started by each: five times the time that this takes must not end them.
 pytestmark = pytest.mark.timeout(400)
@@ -62,6 +64,17 @@ def test_a_process_that_holds_the_file_is_found() -> None:
     assert part.wrong == ["web grew by 70.0 MiB; 64 are allowed"]
 
 
+def test_a_process_that_ends_while_it_is_watched_is_found() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as ending:
+        watch = Watch({"child": psutil.Process(ending.pid)})
+        watch.look()
+    watch.phase = memory.RECEIVING
+    watch.look()
+
+    part = memory._told(watch, {memory.RECEIVING: 1.0, memory.TRANSFERRING: 1.0}, 2048)
+    assert part.wrong == ["child has ended while it was watched"]
+
+
 def test_what_one_upload_costs_is_counted(tmp_path: Path) -> None:
     figures, rows = run(tmp_path, "path")
 
@@ -75,6 +88,13 @@ def test_every_queue_gets_the_same_job_done(tmp_path: Path) -> None:
     figures, rows = run(tmp_path, "queues")
 
     assert [row[0] for row in rows] == [queue.title for queue in queues.QUEUES]
+    at_once = {row[0]: row[1] for row in rows}
+    assert (at_once["dramatiq"], at_once["dramatiq, one thread each"], at_once[queues.BASE]) == (
+        "16",
+        "2",
+        "2",
+    )
+    assert at_once["taskiq, one thread each"] == "2"
     assert all(row["median"] > 0 for row in figures["rounds"]["rows"].values())
 
 
@@ -85,14 +105,31 @@ def test_ratios_are_taken_within_a_round() -> None:
         rounds.add("other", other)
 
     assert rounds.ratio("other") == 0.5
-    assert rounds.cells("other") == ["50.0", "5.00 to 100", "0.50"]
+    assert rounds.cells("other") == ["50.0", "5.00 to 100", "0.50", "0.50 to 0.50"]
     assert (
         Chart("T", rounds, "base").drawn().count("<rect") == 1 + 1 + 2
     )  # the card, the base's row, two bars
 
 
+def test_how_far_the_ratios_of_the_rounds_lie_apart_is_told() -> None:
+    rounds = Rounds("uploads/s", "base")
+    for base, other in ((100, 50), (10, 20), (100, 70)):
+        rounds.add("base", base)
+        rounds.add("other", other)
+
+    assert rounds.cells("other")[2:] == ["0.70", "0.50 to 2.00"]
+    assert rounds.as_json()["rows"]["other"]["ratios"] == [0.5, 2.0, 0.7]
+
+
+def test_every_round_begins_with_another_one() -> None:
+    found = interleaved({name: lambda: 1.0 for name in "ABC"}, 4, lambda _: None)
+
+    assert "".join(name for name, _ in found) == "ABCBCACABABC"
+
+
 def test_frames_are_counted_by_their_innermost_line() -> None:
     raw = "thread (1): MainThread;a (a.py:1);b (b.py:2) 3\nthread (2): beat;b (b.py:2) 9\nthread (1): MainThread;a (a.py:1) 1\n"
+    raw += "thread (1): MainThread 5\n"  # between two frames, or at its end: no line
 
     found, samples = path.read_frames(raw)
 

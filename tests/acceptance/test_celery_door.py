@@ -143,7 +143,7 @@ def test_messages_wait_for_a_postgresql_that_is_away(haulage: Haulage, stranger:
     for one in range(number):
         put_into_inbox(haulage, f"{one}", b"content")
 
-    os.kill(servers.postgres_pid, signal.SIGINT)  # PostgreSQL's fast shutdown
+    os.kill(local_servers.known(servers).postgres_pid, signal.SIGINT)  # PostgreSQL's fast shutdown
     waiting = [stranger.send_task(NAME, args=[CORP, f"{one}"], queue="uploads") for one in range(number)]
     wait_until(lambda: "this task waits" in haulage.log(), "a task has met a PostgreSQL that is away")
     local_servers.restart_postgres(servers)

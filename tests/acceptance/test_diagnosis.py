@@ -284,6 +284,10 @@ FAULTS = {
         "roles", "bad", "haulage_worker is a superuser", "docs/operating.md",
         changed_url("DATABASE_URL", "web_url"), role_with("SUPERUSER"),
     ),
+    "a superuser behind a lesser evil": Fault(
+        "roles", "bad", "haulage_worker is a superuser", "docs/operating.md",
+        changed_url("DATABASE_URL", "owner_url"), role_with("SUPERUSER"),
+    ),
     "the owner's password": Fault(
         "owner", "bad", "authentication failed", "OWNER_DATABASE_URL",
         changed_url("OWNER_DATABASE_URL", password="s3cret-canary"),
@@ -340,12 +344,12 @@ FAULTS = {
     ),
     "an upload waits for long": Fault(
         "waiting", "warning", "the oldest for 20 minutes", "More workers",
-        planted=an_upload(state="'queued'", created_at="now() - interval '20 minutes'"),
+        planted=an_upload(state="'queued'", deadline_at="now() + interval '23 hours 40 minutes'"),
     ),
     "an upload waits too long": Fault(
         "waiting", "bad", "the oldest for 2 hours, most often because of drive_unavailable", "drive",
         planted=an_upload(
-            state="'queued'", created_at="now() - interval '2 hours'", reason="'drive_unavailable'"
+            state="'queued'", deadline_at="now() + interval '22 hours'", reason="'drive_unavailable'"
         ),
     ),
     "clean-ups that fail": Fault(

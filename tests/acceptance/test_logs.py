@@ -111,7 +111,11 @@ def provoke(running: Running) -> None:
         client.get(UPLOADS, headers={"Authorization": f"Bearer {running.web.other_token}"})
         client.get(UPLOADS, headers={"Authorization": f"Bearer {running.web.token}x"})
         client.get(UPLOADS, headers={"Authorization": "", "Cookie": f"haulage_token={running.web.token}"})
-        client.post("/sign-in", data={"token": running.web.token})
+        ours = {"Sec-Fetch-Site": "same-origin"}
+        assert client.post("/sign-in", data={"token": running.web.token}, headers=ours).status_code == 303
+        assert (
+            client.post("/sign-in", data={"token": f"{running.web.token}x"}, headers=ours).status_code == 401
+        )
     for name in ("raise placed", "raise recorded", "exit placed"):
         running.send(name)
     wait_until(lambda: running.haulage.log().count("attempt 1 failed") >= 2, "attempts have failed")

@@ -4,6 +4,8 @@ import os
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from local import servers as local_servers
 from local.home import PROJECT
-from local.system import BIN, System
+from local.system import BIN, System, free_port
 from tests.acceptance.conftest import KNOWN_FAULTS, wait_until
 from tests.installation import CORP
 
@@ -98,6 +100,50 @@ def start_worker(system: System, name: str, sources: Path) -> None:
     wait_until(lambda: " ready." in log(system, name), f"{name} is ready")
 
 
+def start_web(system: System, sources: Path) -> str:
+    port = free_port()
+    serve = (
+        BIN / "uvicorn",
+        "app.web.main:app",
+        "--app-dir",
+        sources,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    )
+    system.start("web", *serve, role="WEB_DATABASE_URL", PYTHONPATH=str(sources))
+    url = f"http://127.0.0.1:{port}"
+    system.wait_for_answer("web", f"{url}/healthz")
+    return url
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def refuses_to_start(system: System, sources: Path, says: str) -> bool:
+    command = (
+        BIN / "celery",
+        "--workdir",
+        sources,
+        "-A",
+        "tasks.worker",
+        "worker",
+        "-c",
+        "1",
+        "-n",
+        "again@%h",
+    )
+    system.start("again", *command, PYTHONPATH=str(sources))
+    ended = system.processes.pop("again").wait(60)
+    return ended != 0 and says in log(system, "again")
+
+
 def log(system: System, name: str) -> str:
     assert system.logs is not None
     return (system.logs / f"{name}.log").read_text()
@@ -156,8 +202,17 @@ def test_workers_of_two_releases_share_a_database_while_it_is_migrated(tmp_path:
             load = Load(system)
             with load.flowing():
                 wait_until(lambda: stored(system) > 50, "the release before is at work")
+                web = start_web(system, before)
+                assert (status(f"{web}/healthz"), status(f"{web}/readyz")) == (200, 200)
                 assert "0001" not in migrate(system, PROJECT)
                 migrated_at = stored(system)
+                if TAG == "v0.1.0":  # it demands the very schema that it was written for
+                    assert (status(f"{web}/healthz"), status(f"{web}/readyz")) == (200, 503)
+                    assert refuses_to_start(system, before, "this release needs 0001")
+                else:
+                    assert status(f"{web}/readyz") == 200
+                    start_worker(system, "again", before)
+                system.stop("web")
                 wait_until(lambda: stored(system) > migrated_at + 50, "it goes on after the migration")
                 start_worker(system, "after", PROJECT)
                 wait_until(lambda: "stored as" in log(system, "after"), "both are at work")

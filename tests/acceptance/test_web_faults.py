@@ -228,6 +228,10 @@ def test_staging_that_is_gone_is_told_without_its_place(installation: Installati
         refused = client.post(UPLOADS, params={"name": "x"}, content=b"x")
 
         assert (ready.status_code, ready.json()["code"]) == (503, "wrong_staging")
+        documented = client.get("/openapi.json").json()["paths"]["/readyz"]["get"]["responses"]["503"]
+        (schema,) = [kind["schema"] for kind in documented["content"].values()]
+        assert list(documented["content"]) == [ready.headers["content-type"]]
+        assert set(ready.json()) == set(schema["properties"])
         assert (refused.status_code, refused.json()["code"]) == (503, "staging_unavailable")
         assert str(installation.root) not in ready.text + refused.text
 

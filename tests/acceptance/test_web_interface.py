@@ -3,17 +3,21 @@
 import hashlib
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
 from app import catalogue, database, tokens
 from app.catalogue import NewItem
-from app.models import State
+from app.models import State, Upload
 from local import servers as local_servers
 from local.servers import Servers
 from tests.acceptance.conftest import wait_until
@@ -222,6 +226,20 @@ def test_all_failed_uploads_are_retried(web: WebServer, client: httpx.Client) ->
     assert [one["id"] for one in left] == [being_cleaned]
 
 
+def test_who_stands_in_the_way_of_another_is_waited_for_only_so_long(
+    web: WebServer, client: httpx.Client
+) -> None:
+    upload_id = send(client, "a")
+    with as_owner(web.installation) as other, other.begin():
+        other.get_one(Upload, upload_id, with_for_update=True)
+        answer = client.post(f"{UPLOADS}/{upload_id}/cancel")
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert "busy" in answer.json()["detail"]
+    assert answer.headers["retry-after"] == "5"
+    assert client.post(f"{UPLOADS}/{upload_id}/cancel").status_code == 200
+
+
 @pytest.mark.parametrize("path", [f"{UPLOADS}/{NOBODY}/cancel", f"{UPLOADS}/{NOBODY}/retry"])
 def test_what_is_not_there_cannot_be_changed(client: httpx.Client, path: str) -> None:
     assert client.post(path).status_code == 404
@@ -308,6 +326,42 @@ def test_the_head_of_a_file_tells_its_size(client: httpx.Client) -> None:
 
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == str(len(CONTENT))
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-9", "bytes=-5", "bytes=99999-"])
+def test_the_head_of_a_file_knows_no_parts(client: httpx.Client, asked: str) -> None:
+    answer = client.head(f"{ROOT}/items/{CORP}/file.bin/content", headers={"Range": asked})
+
+    assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(CONTENT)))
+    assert "content-range" not in answer.headers
+
+
+def test_the_document_knows_no_parts_of_a_head(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    (content,) = [told for path, told in paths.items() if path.endswith("/content")]
+
+    assert {"206", "416"} <= set(content["get"]["responses"])
+    assert not {"206", "416"} & set(content["head"]["responses"])
+    headers = [one["name"] for one in content["head"]["parameters"] if one["in"] == "header"]
+    assert headers == ["If-None-Match"]
+
+
+def test_content_is_kept_by_nobody_but_its_reader(client: httpx.Client) -> None:
+    whole = client.get(f"{ROOT}/items/{CORP}/file.bin/content")
+    answers = [
+        whole,
+        client.head(f"{ROOT}/items/{CORP}/file.bin/content"),
+        part(client, "bytes=0-1"),
+        part(client, "bytes=0-1", **{"If-None-Match": whole.headers["etag"]}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 206, 304]
+    assert {answer.headers["cache-control"] for answer in answers} == {"private, no-cache"}
+
+
+@pytest.mark.parametrize("path", [UPLOADS, f"{ROOT}/children", f"{UPLOADS}/{NOBODY}", "/healthz", "/nowhere"])
+def test_every_other_answer_is_kept_by_nobody(client: httpx.Client, path: str) -> None:
+    assert client.get(path).headers["cache-control"] == "no-store"
 
 
 # Folders
@@ -462,3 +516,72 @@ def test_the_figures_say_that_postgresql_is_away(tmp_path: Path) -> None:
 
     assert away.status_code == 200
     assert "haulage_uploads{" not in away.text
+
+
+class Relay:
+    """Stands between a process and PostgreSQL; once it is silenced it takes connections, and never answers."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self.is_silent = False
+        self.taken_silently = 0
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                inward, _ = self._listener.accept()
+                self._open.append(inward)
+                if self.is_silent:
+                    self.taken_silently += 1
+                    continue
+                outward = socket.create_connection(("127.0.0.1", self._port))
+                self._open.append(outward)
+                for pair in ((inward, outward), (outward, inward)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                to.sendall(data)
+
+    def silence(self) -> None:
+        self.is_silent = True
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.silence()
+        for one in (self._listener, *self._open):
+            one.close()
+
+
+@pytest.fixture
+def relay(web: WebServer) -> Iterator[Relay]:
+    made = Relay(make_url(web.installation.environment["WEB_DATABASE_URL"]).port)
+    yield made
+    made.close()
+
+
+def test_a_scrape_waits_only_once_for_a_postgresql_that_does_not_answer(
+    web: WebServer, operator: httpx.Client, relay: Relay
+) -> None:
+    url = make_url(web.installation.environment["WEB_DATABASE_URL"]).set(port=relay.port)
+    url = url.update_query_dict({"hostaddr": "127.0.0.1"})  # of several addresses each would be tried
+    token = operator.headers["authorization"].removeprefix("Bearer ")
+    environment = {"DATABASE_URL": url.render_as_string(hide_password=False)}
+    with web_server(web.installation, **environment) as running, running.client(token) as scraper:
+        assert figure(scraper.get("/metrics").text, "haulage_database_up") == 1
+        relay.silence()
+        scraper.get("/metrics")  # the connection that it had is found broken
+
+        before = relay.taken_silently
+        away = scraper.get("/metrics")
+
+        assert figure(away.text, "haulage_database_up") == 0
+        assert relay.taken_silently == before + 1

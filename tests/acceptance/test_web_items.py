@@ -13,7 +13,7 @@ from app.models import Kind
 from app.web.main import app
 from local.servers import Servers
 from tests.installation import CORP, Installation, fresh_installation, make_database
-from tests.web_server import OTHER_CORP, WebServer, web_server
+from tests.web_server import OTHER_CORP, UPLOADS, WebServer, web_server
 
 ROOT = f"/api/v1/corporations/{CORP}"
 ODD = "50% of ü #?&+;\"'\\\n文🦀 content"
@@ -141,9 +141,11 @@ def corporate_routes() -> list[tuple[str, str]]:
     return found
 
 
-def filled(path: str, corp_index: int | str) -> str:
-    values = {"{corp_index}": str(corp_index), "{upload_id}": "00000000-0000-0000-0000-000000000000"}
-    for name, value in (values | {"{item_id:item_id}": "7"}).items():
+def filled(path: str, corp_index: int | str, upload_id: str = "00000000-0000-0000-0000-000000000000") -> str:
+    """Put in a corporation, and an upload and an item that are there: a file for its content, else a folder."""
+    item_id = f"{CORP}/{ODD}/empty" if path.endswith("/content") else str(CORP)
+    values = {"{corp_index}": str(corp_index), "{upload_id}": upload_id}
+    for name, value in (values | {"{item_id:item_id}": quote(item_id)}).items():
         path = path.replace(name, value)
     assert "{" not in path
     return path
@@ -172,6 +174,24 @@ def test_a_foreign_corporation_does_not_exist(
         assert foreign.json()["code"] == "not_found"
         assert own.json() != foreign.json()
     assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [one for one in corporate_routes() if "{upload_id}" in one[1] or "{item_id" in one[1]]
+)
+def test_what_belongs_to_another_corporation_is_not_found_below_ones_own(
+    client: httpx.Client, web: WebServer, method: str, path: str
+) -> None:
+    upload_id = client.post(UPLOADS, params={"name": "mine"}, content=b"x").json()["id"]
+
+    with web.client(web.other_token) as other:
+        own = other.request(method, filled(path, OTHER_CORP, upload_id))
+        foreign = other.request(method, filled(path, CORP, upload_id))
+
+    assert (own.status_code, foreign.status_code) == (404, 404)
+    assert client.get(f"{UPLOADS}/{upload_id}").json()["state"] == "queued"
+    owner = client.request(method, filled(path, CORP, upload_id))
+    assert owner.status_code == (409 if path.endswith("/retry") else 200)  # it is there
 
 
 @pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now() - interval '1 second'"])

@@ -1,8 +1,11 @@
 """Taking over a corporate.vmb_items that another application has made: what is put right, and what is refused."""
 
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -64,7 +67,7 @@ class Foreign:
     def refused_by_adopting(self) -> str:
         before = self.everything()
         with pytest.raises(DatabaseRefused) as adopting:
-            takeover.adopt(self.url, make_root)
+            takeover.adopt(self.url, make_root, uuid4)
         assert self.everything() == before
         assert ROOTS == []
         return str(adopting.value)
@@ -113,7 +116,7 @@ def make_root(corp_index: int) -> str:
 
 
 def adopt(foreign: Foreign) -> takeover.Adopted:
-    return takeover.adopt(foreign.url, make_root)
+    return takeover.adopt(foreign.url, make_root, uuid4)
 
 
 TREE = (
@@ -269,7 +272,7 @@ def test_two_at_once_adopt_once(foreign: Foreign) -> None:
 def test_a_rehearsal_tells_and_changes_nothing(foreign: Foreign) -> None:
     before = foreign.everything()
 
-    rehearsed = takeover.adopt(foreign.url, make_root, rehearse=True)
+    rehearsed = takeover.adopt(foreign.url, make_root, uuid4, rehearse=True)
 
     assert foreign.everything() == before
     assert ROOTS == []
@@ -286,13 +289,22 @@ def test_a_database_without_such_a_table_has_nothing_to_adopt(foreign: Foreign) 
 def test_a_drive_that_is_not_there_leaves_everything_as_it_was(foreign: Foreign) -> None:
     before = foreign.everything()
 
-    def broken(_: int) -> str:
+    def broken(*_: object) -> Any:
         raise OSError
 
-    with pytest.raises(OSError):
-        takeover.adopt(foreign.url, broken)
+    for makers in ((broken, uuid4), (make_root, broken)):
+        with pytest.raises(OSError):
+            takeover.adopt(foreign.url, *makers)
 
     assert foreign.everything() == before
+
+
+def test_the_staging_is_recorded_with_all_the_rest(foreign: Foreign) -> None:
+    identity = uuid4()
+
+    takeover.adopt(foreign.url, make_root, lambda: identity)
+
+    assert foreign.ask("SELECT identity::text FROM corporate.staging_identity") == [(str(identity),)]
 
 
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(
@@ -361,6 +373,19 @@ REFUSED = {
         ALTER + "ADD tenant text NOT NULL DEFAULT 'x'; " + ALTER + "ALTER tenant DROP DEFAULT",
         "the column tenant is NOT NULL without a default",
     ),
+    "a column of theirs with capitals": (
+        ALTER + 'ADD "Tenant" text NOT NULL DEFAULT 1; ' + ALTER + 'ALTER "Tenant" DROP DEFAULT',
+        'ALTER TABLE corporate.vmb_items ALTER COLUMN "Tenant" SET DEFAULT',
+    ),
+    "columns that Haulage leaves empty": (
+        ALTER + "ADD sha256 text NOT NULL DEFAULT repeat('0', 64); UPDATE corporate.vmb_items SET size = 0 WHERE size IS NULL;"
+        + ALTER + "ALTER size SET NOT NULL",
+        (
+            "the column sha256 is NOT NULL, and Haulage leaves it NULL where there is none:"
+            " ALTER TABLE corporate.vmb_items ALTER COLUMN sha256 DROP NOT NULL\n"
+            "ALTER TABLE corporate.vmb_items ALTER COLUMN size DROP NOT NULL"
+        ),
+    ),
     "one id twice": (ADD + "(7, 'B', 'A', 'other')", "more than once: 1 (B); keep one row of each"),
     "one id in two corporations": (
         ADD + "(12, 'B', 'E', 'other')",
@@ -369,6 +394,15 @@ REFUSED = {
     "an id in another corporation's directory": (
         ADD + "(7, '12/secret', 'A', 'other'), (7, '8', 'A', 'future')",
         "in another corporation's part of the drive: 2 (12/secret of corporation 7, 8 of corporation 7)",
+    ),
+    "an id that is no path": (
+        ADD + "(7, '', 'A', 'x'), (7, '/etc', 'A', 'y'), (7, 'a//b', 'A', 'z'), (7, '../x', 'A', 'u'), (7, 'a/.', 'A', 'v'),"
+        " (7, '.haulage', 'A', 'w'), (7, 'a/.b', 'A', 'fine'), (7, 'a...', 'A', 'fine too')",
+        "or a dot before all: 6 ('' of corporation 7, '../x' of corporation 7, '.haulage' of corporation 7, '/etc' of",
+    ),
+    "an id below another corporation's": (
+        ADD + "(7, 'E/x', 'A', 'x'), (7, 'E/F/y', 'A', 'y'), (7, 'A/fine', 'A', 'z')",
+        "that lie below another corporation's: 2 (E/F/y of corporation 7, below E, E/x of corporation 7, below E)",
     ),
     "an id that no index can hold": (
         ALTER + "ALTER onedrive_item_id TYPE text; " + ADD + "(7, repeat('x', 1001), 'A', 'other')",
@@ -488,6 +522,29 @@ def test_what_cannot_be_adopted_is_refused_by_name(foreign: Foreign, spoilt: str
     assert "cannot be adopted as it is" in said
 
 
+def test_what_is_advised_for_a_primary_key_that_forbids_null_can_be_done(foreign: Foreign) -> None:
+    foreign.ask("UPDATE corporate.vmb_items SET parent_id = corp_index WHERE parent_id IS NULL")
+    foreign.ask(
+        ALTER
+        + 'DROP CONSTRAINT vmb_items_pkey, ADD CONSTRAINT "Theirs" PRIMARY KEY (corp_index, parent_id, name)'
+    )
+
+    (advice,) = re.findall(r"leaves it NULL where there is none: (.*)", foreign.refused())
+    foreign.ask(advice)
+    adopted = adopt(foreign)
+
+    assert adopted.corporations == [7, 12]
+    assert 'the constraint "Theirs", UNIQUE (corp_index, parent_id, name)' in adopted.stays
+
+
+def test_what_is_in_columns_of_theirs_is_not_looked_at(foreign: Foreign) -> None:
+    foreign.ask(
+        ALTER + "ADD notes json; UPDATE corporate.vmb_items SET notes = '\"\\u0000\"'"
+    )  # which jsonb cannot hold
+
+    assert adopt(foreign).corporations == [7, 12]
+
+
 def test_all_reasons_are_told_at_once(foreign: Foreign) -> None:
     foreign.ask(
         ALTER
@@ -499,7 +556,7 @@ def test_all_reasons_are_told_at_once(foreign: Foreign) -> None:
 
     said = foreign.refused()
     with pytest.raises(DatabaseRefused) as rehearsed:
-        takeover.adopt(foreign.url, make_root, rehearse=True)
+        takeover.adopt(foreign.url, make_root, uuid4, rehearse=True)
 
     assert str(rehearsed.value) == said
     assert [
@@ -540,6 +597,26 @@ def test_tables_of_other_roles_are_refused(foreign: Foreign) -> None:
 
     assert "belongs to the role postgres, and this is haulage_owner" in said
     assert "corporate.salaries belongs to the role postgres" in said
+
+
+def test_names_of_roles_are_told_as_sql_wants_them(foreign: Foreign) -> None:
+    odd, url = f"Odd {secrets.token_hex(4)}", make_url(foreign.url)
+    foreign.as_admin(
+        f'CREATE ROLE "{odd}" LOGIN PASSWORD \'secret\'; GRANT USAGE ON SCHEMA corporate TO "{odd}"'
+    )
+    as_odd = url.set(username=odd, password="secret").render_as_string(hide_password=False)
+    try:
+        with pytest.raises(DatabaseRefused) as refused:
+            takeover.refuse_strangers(as_odd)
+    finally:
+        foreign.as_admin(f'DROP OWNED BY "{odd}"; DROP ROLE "{odd}"')
+
+    for advice in (
+        f'ALTER TABLE corporate.vmb_items OWNER TO "{odd}"',
+        f'ALTER SCHEMA corporate OWNER TO "{odd}"',
+        f'GRANT CREATE ON DATABASE {url.database} TO "{odd}"',
+    ):
+        assert advice in str(refused.value)
 
 
 def test_a_schema_of_another_role_is_refused(foreign: Foreign) -> None:
@@ -654,10 +731,39 @@ def test_numbers_go_on_behind_the_highest(foreign: Foreign, numbering: str) -> N
     assert len(set(numbers)) == 9
 
 
+@pytest.mark.parametrize(
+    ("numbering", "sequence"),
+    [
+        ("SELECT setval('corporate.vmb_items_id_seq', 5000)", "corporate.vmb_items_id_seq"),
+        ("CREATE SEQUENCE corporate.one START 5001; ALTER TABLE corporate.vmb_items ALTER id SET DEFAULT nextval('corporate.one')",
+         "corporate.one"),
+        (ALTER + "ALTER id DROP DEFAULT, ALTER id ADD GENERATED BY DEFAULT AS IDENTITY (START 5001)", "corporate.vmb_items_id_seq1"),
+        (ALTER + "ALTER id DROP DEFAULT, ALTER id ADD GENERATED ALWAYS AS IDENTITY (START 5001)", "corporate.vmb_items_id_seq1"),
+    ],
+)  # fmt: skip
+def test_numbers_never_go_backwards(foreign: Foreign, numbering: str, sequence: str) -> None:
+    foreign.ask(numbering)
+    before = foreign.ask(f"SELECT last_value, is_called FROM {sequence}")
+
+    takeover.adopt(foreign.url, make_root, uuid4, rehearse=True)
+    assert foreign.ask(f"SELECT last_value, is_called FROM {sequence}") == before
+    adopt(foreign)
+
+    assert foreign.ask("SELECT min(id) FROM corporate.vmb_items WHERE id > 7") == [(5001,)]
+
+
 def test_an_empty_table_is_adopted(foreign: Foreign) -> None:
     foreign.ask("DELETE FROM corporate.vmb_items")
 
     assert adopt(foreign).corporations == []
+    assert foreign.ask("SELECT * FROM corporate.corporations") == [], "nothing of the trial"
+
+
+def test_an_empty_table_that_haulage_could_not_write_to_is_refused(foreign: Foreign) -> None:
+    foreign.ask("DELETE FROM corporate.vmb_items")
+    foreign.ask(TRIGGER.format("RAISE EXCEPTION 'hands off'", "BEFORE INSERT"))
+
+    assert "Haulage could not write to this table" in foreign.refused_by_adopting()
 
 
 def test_a_table_without_sizes_has_files(foreign: Foreign) -> None:
@@ -723,6 +829,8 @@ def test_names_that_are_taken_are_told_without_such_a_table_too(foreign: Foreign
 
     with pytest.raises(DatabaseRefused, match=r"corporate.uploads is there already"):
         takeover.refuse_strangers(foreign.url)
+    with pytest.raises(DatabaseRefused, match=r"corporate.uploads is there already"):
+        adopt(foreign)
 
 
 def test_many_rows_are_adopted_in_one_go(foreign: Foreign) -> None:
@@ -738,4 +846,4 @@ def test_many_rows_are_adopted_in_one_go(foreign: Foreign) -> None:
         "SELECT count(*) FROM corporate.vmb_items i WHERE child_count <> (SELECT count(*) FROM corporate.vmb_items c"
         " WHERE c.corp_index = i.corp_index AND c.parent_id = i.onedrive_item_id)"
     ) == [(0,)]
-    assert adopted.corrected[-1].startswith("and "), "not thirty thousand lines"
+    assert len(adopted.corrected) == 30004, "each is told"

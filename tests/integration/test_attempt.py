@@ -11,8 +11,9 @@ import psycopg2
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from app import attempt, overdue, steering
+from app import attempt, overdue, steering, uploads
 from app.attempt import Outcome
 from app.database import session_scope
 from app.drives.base import Delivery
@@ -526,6 +527,43 @@ def test_an_upload_that_is_cancelled_while_it_is_transferred_is_not_placed(
     assert not (installation.drive_dir / "7" / "a.txt").exists()
 
 
+def test_a_transfer_that_is_cancelled_ends_before_its_next_heartbeat(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancel_first(real: Callable[..., Any], *arguments: Any) -> Any:
+        if not put:
+            cancel(upload_id)
+        put.append(arguments)
+        return real(*arguments)
+
+    put: list[object] = []
+    monkeypatch.setattr("app.watch.TELL_SECONDS", 0)
+    upload_id = make_upload(installation, b"x" * 50)
+    drive = DriveDouble(installation, put=cancel_first)
+    drive.chunk_bytes = 10
+
+    assert attempt_at(upload_id, make_means(installation, drive=drive)) is Outcome.FINISHED
+
+    assert row(upload_id).state == State.CANCELLED
+    assert len(put) == 1
+
+
+def test_a_figure_that_cannot_be_written_ends_no_attempt(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(session: Session, *_: Any) -> None:
+        session.execute(text("SELECT 1 / 0"))
+
+    monkeypatch.setattr("app.watch.TELL_SECONDS", 0)
+    monkeypatch.setattr("app.watch.uploads.tell", fail)
+    upload_id = make_upload(installation)
+
+    assert attempt_at(upload_id, make_means(installation)) is Outcome.FINISHED
+
+    assert row(upload_id).state == State.STORED
+    assert "how far it has come could not be written down" in caplog.text
+
+
 @pytest.mark.parametrize("error", [RuntimeError("x"), DriveUnavailable("x"), Died()], ids=repr)
 def test_a_wish_to_cancel_outlives_an_attempt_that_ended_otherwise(
     installation: Installation, error: BaseException
@@ -649,6 +687,55 @@ def test_an_attempt_that_dies_after_the_commit_is_stored(
 
     assert row(upload_id).state == State.STORED
     assert row(upload_id).cleanup_due_at is not None
+
+
+def lose_the_connection(session: Session) -> None:
+    """Commit, and lose the connection before the answer is heard."""
+    pid = session.scalar(text("SELECT pg_backend_pid()"))
+    session.commit()
+    session.scalar(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+
+def test_an_attempt_that_lost_the_answer_to_its_commit_has_finished(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = attempt._complete
+
+    def complete(session: Session, *arguments: Any) -> None:
+        real(session, *arguments)
+        lose_the_connection(session)
+
+    monkeypatch.setattr("app.attempt._complete", complete)
+    upload_id = make_upload(installation)
+
+    assert attempt_at(upload_id, make_means(installation)) is Outcome.FINISHED
+
+    assert row(upload_id).state == State.STORED
+    assert kinds_of_events(installation, upload_id) == ["queued", "transferring", "stored"]
+
+
+def test_an_attempt_whose_upload_was_stored_by_another_is_fenced(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed, was retried and stored, all while this attempt hung: under the same number, with another deadline."""
+
+    def overtaken(*_: Any) -> None:
+        held = row(upload_id)
+        with session_scope() as session:
+            uploads.fail(session, held, "x", "x")
+        with session_scope() as session:
+            steering.retry(session, CORP, upload_id)
+        patched.undo()
+        assert attempt_at(upload_id, make_means(installation)) is Outcome.FINISHED
+        raise RuntimeError
+
+    upload_id = make_upload(installation)
+    with monkeypatch.context() as patched:
+        patched.setattr("app.attempt._complete", overtaken)
+
+        assert attempt_at(upload_id, make_means(installation)) is Outcome.LATER
+
+    assert kinds_of_events(installation, upload_id)[-1] == "fenced"
 
 
 # Zombies and heartbeats

@@ -1,16 +1,20 @@
 """The commands in this process: what they write as JSON, and what they refuse. As programs: tests/acceptance/test_programs.py."""
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
+import psycopg2
 import pytest
 from click.testing import CliRunner, Result
 
-from app.cli.main import haulage
+from app.cli import steer
+from app.cli.main import haulage, main
 from app.errors import BadName, CorporationUnknown, NotFound
 from app.models import State
 from tests.factories import attempt_at, claimed, make_means, make_upload, row, set_columns
@@ -129,6 +133,20 @@ def test_uploads_are_listed(installation: Installation) -> None:
     assert "\\u001b[2J" in run("uploads", *CORPORATION).stdout
 
 
+@pytest.mark.parametrize("number", [4, 5])
+def test_all_uploads_are_listed_however_many_there_are(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr("app.cli.look.PAGE", 2)
+    for one in range(number):
+        make_upload(installation, name=f"{one}")
+
+    listed = as_json("uploads", *CORPORATION, "--all")
+
+    assert [one["name"] for one in listed] == [f"{one}" for one in reversed(range(number))]
+    assert len(run("uploads", *CORPORATION, "--all").stdout.splitlines()) == number
+
+
 def test_failed_uploads_are_queued_again(installation: Installation) -> None:
     failed = [make_upload(installation, name=f"{number}") for number in range(3)]
     for upload_id in failed:
@@ -142,6 +160,29 @@ def test_failed_uploads_are_queued_again(installation: Installation) -> None:
     assert list(one["failures"]) == [str(waiting)]
     assert (sorted(rest["retried"]), rest["left"]) == (sorted(map(str, failed[1:])), 0)
     assert {row(upload_id).state for upload_id in failed} == {State.QUEUED}
+
+
+def test_what_fails_again_while_all_are_retried_is_retried_once(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = [make_upload(installation, name=f"{number}") for number in range(3)]
+    for upload_id in failed:
+        fail(installation, upload_id)
+    real, batches = steer._retry_some, []
+
+    def retry_some(*arguments: Any) -> list[UUID]:
+        batches.append(real(*arguments))
+        assert len(batches) < 10, "it goes on for ever"
+        for upload_id in batches[-1]:  # in the workers' place
+            fail(installation, upload_id)
+        return batches[-1]
+
+    monkeypatch.setattr("app.steering.RETRIED_AT_A_TIME", 2)
+    monkeypatch.setattr("app.cli.steer._retry_some", retry_some)
+
+    told = as_json("retry", "--all", *CORPORATION)
+
+    assert (sorted(told["retried"]), told["left"]) == (sorted(map(str, failed)), 0)
 
 
 def test_uploads_are_cancelled(installation: Installation) -> None:
@@ -232,3 +273,34 @@ def test_what_a_shell_asks_for_is_completed() -> None:
     )
 
     assert "retry" in ended.stdout
+
+
+def program(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["haulage", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_a_password_that_was_taken_for_a_host_is_not_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:beginning@ending@127.0.0.1/db?sslmode=disable")
+    installation.forget_process_state()
+
+    code = program(monkeypatch, "uploads", *CORPORATION)
+
+    told = capsys.readouterr().err
+    assert (code, "cannot be reached" in told, "***" in told) == (os.EX_TEMPFAIL, True, True)
+    assert "ending" not in told
+
+
+def test_who_is_held_up_is_told_so(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(psycopg2.connect(installation.environment["OWNER_DATABASE_URL"])) as busy:
+        busy.cursor().execute("LOCK TABLE corporate.uploads IN ACCESS EXCLUSIVE MODE")
+        code = program(monkeypatch, "uploads", *CORPORATION)
+
+    assert code == os.EX_TEMPFAIL
+    assert "somebody else's transaction is in the way" in capsys.readouterr().err

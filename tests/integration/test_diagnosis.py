@@ -6,6 +6,7 @@ No worker runs here; what a running installation's lines say is in the acceptanc
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import ssl
@@ -29,11 +30,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import make_url
 
 from app.cli.main import haulage
-from app.diagnosis import clocks, workers
+from app.diagnosis import clocks, flower, workers
 from app.diagnosis.examination import NAMES
+from app.staging import IDENTITY_FILE
 from local import state
 from local.servers import Servers
-from tests.installation import Installation, in_database
+from tests.installation import Installation, execute, in_database
 
 ENDED_WITHIN = 40.0  # seconds, whatever hangs; on an idle machine it is under ten
 OF_WORKERS = {
@@ -91,6 +93,12 @@ class Doctor:
 def secrets_of(servers: Servers) -> set[str]:
     known = state.load(servers.home)
     return set(known.passwords.values()) if known else set()
+
+
+@contextmanager
+def redis_of(servers: Servers) -> Iterator[redis.Redis]:
+    with closing(redis.Redis.from_url(servers.redis_url)) as client:
+        yield client
 
 
 @contextmanager
@@ -372,6 +380,19 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
     return str(tmp_path / "ca.pem")
 
 
+@pytest.mark.parametrize("hosts", ["{host}", "{host},{host}"])
+def test_hosts_and_ports_in_the_query_are_as_good(doctor: Doctor, hosts: str) -> None:
+    url = make_url(os.environ["DATABASE_URL"])
+    host, port = (",".join([str(one)] * hosts.count("{")) for one in (url.host, url.port))
+    query = {**url.query, "host": host, "port": port}
+
+    told = doctor.look(
+        DATABASE_URL=url.set(host=None, port=None, query=query).render_as_string(hide_password=False)
+    )
+
+    assert told.level("postgresql") == told.level("postgresql-certificate") == "good"
+
+
 @pytest.mark.parametrize(
     ("days", "level", "says"),
     [(200, "good", "is valid until"), (10, "warning", "9 more day(s)"), (-1, "bad", "was valid until")],
@@ -493,6 +514,98 @@ def test_a_wrong_password_for_redis_is_told(doctor: Doctor) -> None:
     assert_told(told, "redis", "bad", "refuses the password", "Correct user and password in REDIS_URL")
 
 
+@contextmanager
+def a_user_without(servers: Servers, *commands: str) -> Iterator[str]:
+    with redis_of(servers) as client:
+        client.acl_setuser("limited", enabled=True, passwords=["+s3cret-canary"], keys=["*"], channels=["*"],
+                           commands=["+@all", *(f"-{one}" for one in commands)])  # fmt: skip
+        try:
+            yield (
+                make_url(servers.redis_url)
+                .set(username="limited", password="s3cret-canary")
+                .render_as_string(hide_password=False)
+            )
+        finally:
+            client.acl_deluser("limited")
+
+
+def test_a_redis_user_without_info_hides_only_what_info_tells(doctor: Doctor) -> None:
+    doctor.secrets.add("s3cret-canary")
+    with a_user_without(doctor.installation.servers, "info") as url:
+        told = doctor.look(REDIS_URL=url)
+
+    for name in ("redis", "redis-eviction", "redis-memory", "redis-persistence"):
+        assert_told(told, name, "warning", "not examined", "INFO")
+    for name in ("redis-tls", "redis-keys", "clock-redis", "queues"):
+        assert told.level(name) == "good"
+    assert told.bad(but={"workers"}) == []
+
+
+def test_a_redis_user_whom_celery_could_not_use_is_told(doctor: Doctor) -> None:
+    doctor.secrets.add("s3cret-canary")
+    with a_user_without(doctor.installation.servers, "ping") as url:
+        told = doctor.look(REDIS_URL=url)
+
+    assert_told(told, "redis", "bad", "does not let this user do what Celery must", "ACL SETUSER")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "do"),
+    [
+        ("LOADING Redis is loading the dataset in memory", "is just starting", "Look again"),
+        ("OOM command not allowed when used memory > 'maxmemory'.", "is full", "Raise maxmemory"),
+        ("MISCONF Errors writing to the AOF file: No space left on device", "own disk", "Make room"),
+    ],
+)
+def test_a_redis_that_answers_no_is_not_told_to_be_away(
+    doctor: Doctor, answer: str, says: str, do: str
+) -> None:
+    def refuses(client: socket.socket) -> None:
+        while client.recv(65536):
+            client.sendall(f"-{answer}\r\n".encode())
+
+    with listener(refuses) as port:
+        told = doctor.look(REDIS_URL=f"redis://127.0.0.1:{port}/0")
+
+    assert_told(told, "redis", "bad", says, do)
+    assert "does not answer" not in told.found("redis")
+
+
+@contextmanager
+def that_cannot_save(servers: Servers) -> Iterator[None]:
+    with redis_of(servers) as client:
+        snapshot = Path(client.config_get("dir")["dir"], client.config_get("dbfilename")["dbfilename"])
+        snapshot.unlink(missing_ok=True)
+        snapshot.mkdir()
+        try:
+            client.bgsave()
+            while client.info("persistence")["rdb_bgsave_in_progress"]:
+                time.sleep(0.01)
+            yield
+        finally:
+            snapshot.rmdir()
+            client.save()
+
+
+def test_a_redis_that_cannot_save_is_told(doctor: Doctor) -> None:
+    with that_cannot_save(doctor.installation.servers):
+        told = doctor.look()
+
+    assert_told(told, "redis", "bad", "cannot write to its own disk", "Make room")
+    assert doctor.look().level("redis") == "good"
+
+
+def test_a_redis_that_is_full_is_bad(doctor: Doctor) -> None:
+    with redis_of(doctor.installation.servers) as client:
+        client.config_set("maxmemory", "1")
+        try:
+            told = doctor.look()
+        finally:
+            client.config_set("maxmemory", "0")
+
+    assert_told(told, "redis-memory", "bad", "it takes no more messages", "Raise maxmemory")
+
+
 def test_a_redis_behind_tls_is_looked_at_over_it(doctor: Doctor, authority: trustme.CA, ca_file: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issued(authority, 100).configure_cert(context)
@@ -552,6 +665,48 @@ def test_a_database_without_our_schema_is_told(doctor: Doctor) -> None:
     assert told.found("sweep") == "not examined: it depends on schema"
 
 
+@pytest.fixture
+def elsewhere(installation: Installation) -> Iterator[str]:
+    """A database with a schema `corporate` that Haulage has not made, and a role with an odd name that may look in."""
+    servers, name = installation.servers, f"elsewhere_{secrets.token_hex(4)}"
+    execute(servers.admin_url, f"CREATE DATABASE {name}")
+    execute(servers.admin_url, f"CREATE ROLE \"Odd-{name}\" LOGIN CREATEROLE PASSWORD 's3cret-canary'")
+    admin = in_database(servers.admin_url, name)
+    execute(admin, f'CREATE SCHEMA corporate; GRANT USAGE ON SCHEMA corporate TO "Odd-{name}"')
+    yield (
+        make_url(admin)
+        .set(username=f"Odd-{name}", password="s3cret-canary")
+        .render_as_string(hide_password=False)
+    )
+    execute(servers.admin_url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(servers.admin_url, f'DROP ROLE "Odd-{name}"')
+
+
+def test_a_schema_that_haulage_has_not_made_is_told(doctor: Doctor, elsewhere: str) -> None:
+    told = doctor.look(DATABASE_URL=elsewhere)
+
+    assert_told(told, "schema", "bad", "no tables of Haulage's in it", "haulage migrate")
+
+
+def test_statements_that_are_advised_can_be_run_as_they_stand(doctor: Doctor, elsewhere: str) -> None:
+    odd = make_url(elsewhere)
+    ours = odd.set(database=make_url(os.environ["DATABASE_URL"]).database)
+    doctor.installation.look(f'GRANT USAGE ON SCHEMA corporate TO "{odd.username}"')
+    doctor.installation.look(f'GRANT SELECT ON corporate.alembic_version TO "{odd.username}"')
+    try:
+        told = doctor.look(DATABASE_URL=ours.render_as_string(hide_password=False))
+        assert_told(told, "grants", "bad", "lacks", f'TO "{odd.username}"')
+        assert_told(told, "roles", "warning", "may make roles", f'ALTER ROLE "{odd.username}" NOCREATEROLE')
+        for line, who in (("grants", "owner_url"), ("roles", "admin_url")):
+            _, _, statements = told.lines[line]["do"].partition(": ")
+            execute(in_database(getattr(doctor.installation.servers, who), str(ours.database)), statements)
+        mended = doctor.look(DATABASE_URL=ours.render_as_string(hide_password=False))
+    finally:
+        doctor.installation.look(f'DROP OWNED BY "{odd.username}"')
+
+    assert mended.level("grants") == mended.level("roles") == "good"
+
+
 @pytest.mark.parametrize(
     ("what", "from_whom", "lacks"),
     [
@@ -591,6 +746,59 @@ def test_a_sweep_that_does_not_come_is_told(doctor: Doctor, change: str, says: s
     assert_told(doctor.look(), "sweep", "bad", says, "Is beat running")
 
 
+@contextmanager
+def hanging(file: Path) -> Iterator[None]:
+    """Have whoever reads the file wait, as on a mount that has lost its server."""
+    content = file.read_bytes()
+    file.unlink()
+    os.mkfifo(file)
+    try:
+        yield
+    finally:
+        writer = os.open(file, os.O_RDWR)
+        os.write(writer, content)  # whoever still waits is let go
+        file.unlink()
+        file.write_bytes(content)
+        os.close(writer)
+
+
+def test_a_staging_that_hangs_hides_nothing_that_postgresql_tells(doctor: Doctor) -> None:
+    with hanging(doctor.installation.staging_dir / IDENTITY_FILE):
+        told = doctor.look()
+
+    assert_told(told, "staging-identity", "bad", "no answer", "hangs")
+    assert {told.level(name) for name in ("grants", "sweep", "clean-up", "waiting", "failed", "tokens")} == {
+        "good"
+    }
+
+
+def failed_upload(installation: Installation, inbox_path: str) -> None:
+    installation.query(
+        "INSERT INTO corporate.uploads"
+        " (id, corp_index, state, parent_id, folder, name, on_conflict, inbox_path, reason, finished_at)"
+        f" VALUES (gen_random_uuid(), 7, 'failed', '7', '{{}}', 'x', 'fail', {inbox_path}, 'worn_out', now())"
+    )
+
+
+def test_an_upload_whose_bytes_are_gone_is_not_to_be_retried(doctor: Doctor) -> None:
+    failed_upload(doctor.installation, "NULL")
+
+    told = doctor.look()
+
+    assert told.level("failed") == "good"
+    assert "note: the bytes of 1 that failed are gone" in told.found("failed")
+    failed_upload(doctor.installation, "'x'")
+    both = doctor.look()
+    assert_told(
+        both,
+        "failed",
+        "warning",
+        "1 upload(s) have failed, most often because of worn_out (1)",
+        "haulage retry",
+    )
+    assert "the bytes of 1" in both.found("failed")
+
+
 def test_a_table_that_is_locked_holds_nothing_up(doctor: Doctor) -> None:
     connection = psycopg2.connect(doctor.installation.environment["OWNER_DATABASE_URL"])
     with closing(connection), connection.cursor() as cursor:
@@ -612,3 +820,49 @@ def test_a_clock_that_is_off_is_told(
 
     for name in ("clock-postgresql", "clock-redis"):
         assert_told(told, name, level, "s apart", "NTP")
+
+
+# Flower
+
+
+@contextmanager
+def answering_like_flower(answers: dict[str, str]) -> Iterator[str]:
+    """Answer each path with a status and headers; yield the port. Paths that are not named are not found."""
+
+    def serve(client: socket.socket) -> None:
+        path = client.recv(65536).split()[1].decode()
+        status = answers.get(path, "404 Not Found")
+        client.sendall(
+            f"HTTP/1.1 {status}\r\nServer: TornadoServer/6.5\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+
+    with listener(serve) as port:
+        yield str(port)
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "says"),
+    [
+        ("200 OK", "bad", "lets everybody in"),
+        ("401 Unauthorized", "good", "asks for a password"),
+        ("403 Forbidden", "good", "asks for a password"),
+        ("302 Found\r\nLocation: /login?next=%2F", "good", "asks for a password"),
+        ("301 Moved\r\nLocation: /elsewhere", "warning", "whether it asks"),
+        ("404 Not Found", "warning", "whether it asks"),
+        ("500 Broken", "warning", "whether it asks"),
+    ],
+)
+def test_only_a_flower_that_asks_who_it_is_is_taken_for_guarded(status: str, level: str, says: str) -> None:
+    with answering_like_flower({"/": status, "/api/workers": "401 Unauthorized"}) as port:
+        found = flower.flower({"FLOWER_PORT": port})
+
+    assert (found.level, says in found.found) == (level, True)
+    assert ("FLOWER_URL_PREFIX" in found.do) == (level == "warning")
+
+
+def test_a_flower_with_a_path_of_its_own_is_looked_for_there() -> None:
+    for status, level in (("200 OK", "bad"), ("401 Unauthorized", "good")):
+        with answering_like_flower({"/watch/": status, "/watch/api/workers": "401 Unauthorized"}) as port:
+            found = flower.flower({"FLOWER_PORT": port, "FLOWER_URL_PREFIX": "/watch"})
+
+        assert found.level == level

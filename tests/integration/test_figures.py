@@ -1,16 +1,17 @@
 """What an operator is told, from a database where things happen."""
 
 import os
+from datetime import timedelta
 
 import psycopg2
 import pytest
 
-from app import database, figures
+from app import database, figures, steering, uploads
 from app.database import session_scope
 from app.figures import Figures, Minute
 from app.models import State
-from tests.factories import attempt_at, make_means, make_upload, set_columns
-from tests.installation import Installation
+from tests.factories import LEASE, attempt_at, make_means, make_upload, set_columns
+from tests.installation import CORP, Installation
 
 
 def gather() -> Figures:
@@ -36,13 +37,62 @@ def test_uploads_are_told_by_state_and_age(installation: Installation) -> None:
     attempt_at(make_upload(installation, name="stored"), make_means(installation))
     for number, age in enumerate(("1 second", "2 minutes", "2 minutes", "20 minutes", "3 hours")):
         waiting = make_upload(installation, name=f"{number}")
-        set_columns(installation, waiting, created_at=f"now() - interval '{age}'")
+        set_columns(installation, waiting, due_at=f"now() - interval '{age}'")
 
     found = gather()
 
     assert found.uploads == {State.QUEUED: 5, State.STORED: 1}
     assert list(found.waiting_by_age.values()) == [1, 2, 1, 1]
     assert found.oldest_waiting == pytest.approx(3 * 3600, abs=60)
+
+
+def oldest_waiting() -> float:
+    found = gather().oldest_waiting
+    assert found is not None
+    return found
+
+
+def test_an_upload_that_is_retried_waits_anew(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    set_columns(
+        installation,
+        upload_id,
+        state="'failed'",
+        reason="'worn_out'",
+        created_at="now() - interval '2 days'",
+        due_at="now() - interval '2 days'",
+        deadline_at="now() - interval '1 day'",
+    )
+
+    with session_scope() as session:
+        steering.retry(session, CORP, upload_id)
+
+    assert oldest_waiting() < 60
+
+
+def test_an_upload_that_is_put_off_again_and_again_waits_since_it_was_first_tried(
+    installation: Installation,
+) -> None:
+    upload_id = make_upload(installation)
+    set_columns(installation, upload_id, deadline_at="now() + interval '21 hours'")
+
+    with session_scope() as session:
+        held = uploads.claim(session, upload_id, LEASE, 8)
+        assert held is not None
+        uploads.give_back(session, held, "drive_unavailable", "away", timedelta(seconds=30))
+
+    assert oldest_waiting() == pytest.approx(3 * 3600, abs=60)
+
+
+def test_a_transfer_between_two_slices_waits_since_the_last_one(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    set_columns(installation, upload_id, deadline_at="now() + interval '1 hour'", transferred="5")
+
+    assert oldest_waiting() < 60
+
+    set_columns(installation, upload_id, due_at="now() - interval '2 hours'")
+
+    assert oldest_waiting() == pytest.approx(2 * 3600, abs=60)
 
 
 def test_what_was_stored_is_told_by_the_minute(installation: Installation) -> None:

@@ -15,8 +15,8 @@ from app.cli.main import haulage
 from tests.installation import Installation
 
 
-def ask(what: str) -> Result:
-    return CliRunner().invoke(haulage, ["health", what])
+def ask(*what: str) -> Result:
+    return CliRunner().invoke(haulage, ["health", *what])
 
 
 @pytest.fixture
@@ -78,6 +78,64 @@ def test_a_worker_that_spoke_long_ago_is_ill(
     installation.look("SELECT pg_sleep(3.5)")  # longer than this installation's lease
 
     assert ask("worker").exit_code == 1
+
+
+def test_a_worker_is_judged_by_the_queues_that_it_reads(installation: Installation, impatient: None) -> None:
+    push(installation, "uploads")
+    assert ask("worker", "-Q", "letters").exit_code == 0, "others have to see to that"
+
+    push(installation, "letters")
+    assert ask("worker", "-Q", "resume,letters").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "code"),
+    [
+        ("node1", "node10", 1),
+        ("node10", "node1", 1),
+        ("node1", "node1", 0),
+        (f"a{'b' * 70}", f"a{'b' * 70}", 0),
+        (f"a{'b' * 70}", "a", 1),
+    ],
+)
+def test_only_sessions_of_this_host_count(  # noqa: PLR0913, PLR0917  parameters and fixtures
+    installation: Installation,
+    impatient: None,
+    monkeypatch: pytest.MonkeyPatch,
+    theirs: str,
+    ours: str,
+    code: int,
+) -> None:
+    monkeypatch.setattr(health, "SILENCE_SECONDS", 120)
+    monkeypatch.setattr(health.socket, "gethostname", lambda: ours)
+    push(installation, "uploads")
+    name = f"{os.getpid()} worker@{theirs}"[:63]
+
+    with closing(psycopg2.connect(installation.environment["DATABASE_URL"], application_name=name)):
+        assert ask("worker").exit_code == code
+
+
+def test_a_password_that_was_taken_for_a_host_is_not_told(
+    installation: Installation, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(installation, "uploads")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:beginning@ending@127.0.0.1/db?sslmode=disable")
+    installation.forget_process_state()
+
+    done = ask("worker")
+
+    assert done.exit_code == 0
+    assert "cannot be told" in done.output
+    assert "***" in done.output
+    assert "ending" not in done.output
+
+
+def test_who_is_held_up_is_not_restarted(installation: Installation, impatient: None) -> None:
+    with closing(psycopg2.connect(installation.environment["OWNER_DATABASE_URL"])) as busy:
+        busy.cursor().execute("LOCK TABLE corporate.upkeep_runs IN ACCESS EXCLUSIVE MODE")
+        done = ask("beat")
+
+    assert (done.exit_code, done.output.partition(":")[0]) == (0, "cannot be told")
 
 
 def test_beat_is_ill_if_no_sweep_ran_and_none_waits(installation: Installation, impatient: None) -> None:

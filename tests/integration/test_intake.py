@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app import intake
+from app import intake, tallies
+from app.database import session_scope
 from app.errors import BadName, CorporationUnknown, KeyReused, NotFound, PathTooLong
 from app.models import State
 from tests.factories import ROOT, make_staged, race, row, staging_of, wide_pool
@@ -30,6 +31,11 @@ def receive(installation: Installation, content: bytes = b"content", window: int
     return intake.receive(staging_of(installation), to, [content], window).id
 
 
+def wake_ups() -> int:
+    with session_scope() as session:
+        return tallies.totals(session).get((tallies.WAKE_UPS, ""), 0)
+
+
 def test_a_received_file_is_safe_and_told_of(installation: Installation, sent: list[UUID]) -> None:
     upload_id = receive(installation)
 
@@ -38,6 +44,7 @@ def test_a_received_file_is_safe_and_told_of(installation: Installation, sent: l
     assert [path.read_bytes() for path in files(installation)] == [b"content"]
     assert sent == [upload_id]
     assert after.woken_at is not None
+    assert wake_ups() == 1
 
 
 def test_the_bytes_are_kept_before_the_row_is_and_the_row_before_anybody_is_told(
@@ -81,6 +88,21 @@ def test_without_redis_a_file_is_received_all_the_same(
     monkeypatch.setattr(f"app.wake.queue.{step}", away)
 
     assert row(receive(installation)).woken_at is None
+    assert wake_ups() == 0
+
+
+def test_a_wake_up_that_cannot_be_counted_was_sent_all_the_same(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, sent: list[UUID]
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("INSERT", None, Exception("gone"))
+
+    monkeypatch.setattr("app.wake.tallies.add_wake_ups", away)
+
+    upload_id = receive(installation)
+
+    assert sent == [upload_id]
+    assert row(upload_id).woken_at is not None
 
 
 def test_without_postgresql_after_the_commit_a_file_is_received_all_the_same(

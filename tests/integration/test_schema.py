@@ -1,5 +1,10 @@
 import secrets
+import shutil
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -11,9 +16,10 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from app import database, schema
 from app.errors import DatabaseRefused
 from app.models import SCHEMA, Base, Xid8
+from local.home import PROJECT
 from local.servers import Servers
 from tests.factories import ROOT, claimed, make_upload, race
-from tests.installation import Installation, execute, in_database
+from tests.installation import Installation, ask, execute, in_database
 
 
 @pytest.fixture
@@ -70,14 +76,92 @@ def test_two_migrations_at_once_end_well(empty: str) -> None:
 
 
 def test_a_migration_that_fails_leaves_nothing(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    real = schema.command.upgrade
+
+    def broken(*arguments: Any) -> None:
+        real(*arguments)
         raise RuntimeError
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError):  # noqa: PT012
-        patched.setattr("app.schema._revision", broken)
+        patched.setattr("app.schema.command.upgrade", broken)
         schema.migrate(empty)
 
+    assert ask(empty, "SELECT to_regnamespace('corporate')", ()) == [(None,)]
     assert schema.migrate(empty) == schema.newest()
+
+
+@pytest.fixture
+def first(empty: str) -> str:
+    """The owner's URL of a database as the first release made it."""
+    with database.short_lived_engine(empty).begin() as connection:
+        schema._upgrade(connection, "0001")
+    return empty
+
+
+def indexes(url: str) -> list[tuple]:
+    return ask(
+        url,
+        "SELECT indexdef, indisvalid FROM pg_indexes JOIN pg_index ON indexrelid = (schemaname || '.' || indexname)::regclass"
+        " WHERE schemaname = 'corporate' ORDER BY 1",
+        (),
+    )
+
+
+def test_an_upgraded_schema_has_the_indexes_of_a_new_one(first: str, installation: Installation) -> None:
+    schema.migrate(first)
+
+    assert indexes(first) == indexes(installation.environment["OWNER_DATABASE_URL"])
+
+
+def test_two_upgrades_at_once_end_well(first: str) -> None:
+    assert race([lambda: schema.migrate(first)] * 3) == [schema.newest()] * 3
+
+
+@contextmanager
+def passing_by(url: str) -> Iterator[list[object]]:
+    """Write to the uploads again and again, as patient as a process of ours; yield what went wrong."""
+    wrong: list[object] = []
+    over = threading.Event()
+
+    def pass_by() -> None:
+        connection = psycopg2.connect(url, options="-c lock_timeout=3s")
+        connection.autocommit = True
+        while not over.is_set() and not wrong:
+            try:
+                connection.cursor().execute("UPDATE corporate.uploads SET woken_at = NULL WHERE false")
+            except psycopg2.Error as error:
+                wrong.append(error)
+        connection.close()
+
+    thread = threading.Thread(target=pass_by)
+    thread.start()
+    try:
+        yield wrong
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("mode", "valid"), [("ACCESS SHARE", 3), ("ROW EXCLUSIVE", 0)])
+def test_an_upgrade_neither_waits_long_for_anybody_nor_holds_anybody_up(
+    first: str, monkeypatch: pytest.MonkeyPatch, mode: str, valid: int
+) -> None:
+    """A backup holds the first lock for as long as it runs, an open transaction that has written the second."""
+    monkeypatch.setattr("app.schema.STEP_TRIES", 2)
+    monkeypatch.setattr("app.schema.INDEX_LOCK_SECONDS", 4)  # longer than others are patient
+    before = len(indexes(first))
+    holder = psycopg2.connect(first)
+    holder.cursor().execute(f"LOCK TABLE corporate.uploads IN {mode} MODE")
+
+    with passing_by(first) as wrong, pytest.raises(DatabaseRefused, match="transaction does not end"):
+        schema.migrate(first)
+
+    holder.close()
+    assert wrong == []
+    assert ask(first, "SELECT version_num FROM corporate.alembic_version", ()) == [("0001",)]
+    assert [is_valid for _, is_valid in indexes(first)].count(True) == before + valid
+    assert schema.migrate(first) == schema.newest()
+    assert {is_valid for _, is_valid in indexes(first)} == {True}
 
 
 def test_a_database_without_the_schema_is_refused_with_what_to_run(
@@ -107,6 +191,29 @@ def test_an_older_revision_is_refused(at_revision: Callable[[str], None]) -> Non
 
     with pytest.raises(DatabaseRefused, match="0000"):
         schema.check()
+
+
+def test_a_newer_schema_is_left_as_it_is(
+    installation: Installation, at_revision: Callable[[str], None]
+) -> None:
+    """The release before is started again, with all that belongs to it."""
+    at_revision("9999")
+
+    assert schema.migrate(installation.environment["OWNER_DATABASE_URL"]) == "9999"
+
+
+def test_a_process_keeps_to_its_revision_when_the_next_release_is_put_in_its_place(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    schema.check()
+    migrations = tmp_path / "migrations"
+    shutil.copytree(PROJECT / "app" / "migrations", migrations)
+    (migrations / "versions" / "v9999.py").write_text(
+        f"revision, down_revision = '9999', '{schema.newest()}'"
+    )
+    monkeypatch.setattr("app.schema.files", lambda _: migrations)
+
+    schema.check()
 
 
 def test_a_newer_revision_will_do_while_processes_are_replaced(

@@ -1,6 +1,7 @@
 """What happened is added up exactly, whenever somebody asks and however transactions overlap."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from uuid import UUID
 
 import psycopg2
@@ -9,6 +10,7 @@ import pytest
 
 from app import tallies
 from app.database import session_scope
+from local.home import PROJECT
 from tests.factories import DriveDouble, attempt_at, claimed, expire_lease, make_means, make_upload, race, row
 from tests.installation import Installation
 
@@ -24,6 +26,11 @@ def other(installation: Installation) -> Iterator[psycopg2.extensions.connection
 def total(what: str, drive: str = "") -> int:
     with session_scope() as session:
         return tallies.totals(session).get((what, drive), 0)
+
+
+def totals() -> Mapping[tuple[str, str], int]:
+    with session_scope() as session:
+        return tallies.totals(session)
 
 
 def fold() -> bool:
@@ -126,6 +133,55 @@ def test_a_horizon_that_is_yet_to_come_counts_nothing_twice(installation: Instal
 
     assert not fold()
     assert total("queued") == 0
+
+
+def after_a_restore(installation: Installation) -> None:
+    """Do what the page on this decision says."""
+    (page,) = (PROJECT / "docs" / "decisions").glob("0012-*.md")
+    (script,) = re.findall(r"```sql\n(.*?)```", page.read_text(), re.DOTALL)
+    installation.query(script)
+
+
+def test_after_a_restore_everything_counts_once(installation: Installation) -> None:
+    """The dump brings folded events, one that was not, and a horizon; all of transactions that are yet to come here."""
+    upload_id = make_upload(installation)
+    for kind, xid in (("old", 10**9), ("old", 10**9 + 1), ("late", 10**9 + 5)):
+        installation.query(
+            "INSERT INTO corporate.upload_events (corp_index, upload_id, kind, attempt, xid)"
+            " VALUES (7, %s, %s, 0, %s::text::xid8)",
+            str(upload_id),
+            kind,
+            xid,
+        )
+    installation.query("INSERT INTO corporate.tallies VALUES ('old', '', 2), ('wake_ups', '', 5)")
+    installation.query(f"UPDATE corporate.tally_horizon SET xid = '{10**9 + 3}'")
+    make_upload(installation)  # before anybody sees to it
+
+    after_a_restore(installation)
+
+    wanted = {("queued", ""): 2, ("old", ""): 2, ("late", ""): 1, ("wake_ups", ""): 5}
+    assert totals() == wanted
+    fold()
+    assert totals() == wanted
+    make_upload(installation)
+    fold()
+    assert totals() == wanted | {("queued", ""): 3}
+
+
+def test_when_the_new_cluster_has_caught_up_everything_still_counts_once(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    installation.query(
+        "INSERT INTO corporate.upload_events (corp_index, upload_id, kind, attempt, xid) SELECT 7, %s, 'old', 0,"
+        " (pg_current_xact_id()::text::bigint + n)::text::xid8 FROM generate_series(1, 30) n",
+        str(upload_id),
+    )
+
+    for _ in range(31):  # transactions of this cluster pass them, one after the other
+        installation.query("SELECT pg_current_xact_id()")
+        fold()
+        assert total("old") == 30
+
+    assert installation.query("SELECT amount FROM corporate.tallies WHERE what = 'old'") == [(30,)]
 
 
 def test_an_attempt_that_was_fenced_counts(installation: Installation) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from app import queue, steering, uploads
+from app import logs, queue, results, steering, tallies, uploads
 from app.database import session_scope
 from app.errors import WrongStaging
 from app.models import OnConflict, State
@@ -121,10 +121,17 @@ def test_what_could_not_be_sent_is_sent_by_the_next_sweep(
     with monkeypatch.context() as patched:
         patched.setattr("app.wake.queue.wake", away)
         upkeep.sweep()
+    assert wake_ups() == 0
 
     upkeep.sweep()
 
     assert sent == [upload_id]
+    assert wake_ups() == 1
+
+
+def wake_ups() -> int:
+    with session_scope() as session:
+        return tallies.totals(session).get((tallies.WAKE_UPS, ""), 0)
 
 
 def test_a_transfer_that_goes_on_has_its_own_queue(
@@ -300,6 +307,46 @@ def test_one_that_cannot_be_cleaned_now_does_not_hold_up_the_others(
     upkeep.clean_up()
 
     assert [row(one).cleanup_due_at is None for one in ids] == [False, True, True]
+
+
+def facts_of(caplog: pytest.LogCaptureFixture, says: str) -> str:
+    (line,) = [one for one in caplog.text.splitlines() if says in one]
+    return line
+
+
+def test_a_line_about_a_clean_up_tells_what_it_is_about(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: Any) -> None:
+        raise OSError("away")
+
+    caplog.handler.setFormatter(logs.Text(None))
+    monkeypatch.setattr("tasks.upkeep._tidy", away)
+    upload_id = make_upload(installation)
+    set_columns(installation, upload_id, request_id="'r-1'")
+    with session_scope() as session:
+        steering.cancel(session, CORP, upload_id)
+
+    upkeep.clean_up()
+
+    assert f"[upload={upload_id} corporation=7 request=r-1]" in facts_of(caplog, "could not be removed yet")
+
+
+def test_a_line_about_a_result_tells_what_it_is_about(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: Any) -> None:
+        raise OSError("away")
+
+    caplog.handler.setFormatter(logs.Text(None))
+    monkeypatch.setattr("app.results.queue.report", away)
+    upload_id = make_upload(installation)
+    fail(upload_id)
+    set_columns(installation, upload_id, task_id="'t'")
+
+    results.report(upload_id)
+
+    assert f"[upload={upload_id} corporation=7]" in facts_of(caplog, "could not be stored for the sender")
 
 
 def test_a_clean_up_while_the_drive_is_away_comes_again(

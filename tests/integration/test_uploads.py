@@ -5,10 +5,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
-from app import steering, uploads
+from app import overdue, steering, uploads
 from app.database import session_scope
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound, NotPossible
 from app.models import OnConflict, State, Upload
+from app.staging import Staged
 from tests.factories import (
     LEASE,
     ROOT,
@@ -18,6 +19,7 @@ from tests.factories import (
     kinds_of_events,
     make_destination,
     make_due,
+    make_inbox_upload,
     make_staged,
     make_upload,
     race,
@@ -126,10 +128,72 @@ def test_extending_keeps_the_claim(installation: Installation) -> None:
     assert claim(upload_id) is None
 
 
+def test_a_fresh_lease_is_looked_at_and_not_renewed(installation: Installation) -> None:
+    upload_id = make_upload(installation)
+    held = claimed(upload_id)
+    before = whole_row(installation, upload_id)
+
+    with session_scope() as session:
+        assert uploads.ensure(session, held, LEASE) is False
+
+    assert whole_row(installation, upload_id) == before
+
+
+@pytest.mark.parametrize("left", ["29 seconds", "-1 seconds"])
+def test_a_lease_of_which_less_than_half_is_left_is_renewed(installation: Installation, left: str) -> None:
+    upload_id = make_upload(installation)
+    held = claimed(upload_id)
+    set_columns(installation, upload_id, due_at=f"now() + interval '{left}'")
+
+    with session_scope() as session:
+        assert uploads.ensure(session, held, LEASE) is False
+
+    assert installation.query("SELECT due_at > now() + interval '50 seconds' FROM corporate.uploads") == [
+        (True,)
+    ]
+
+
+def test_a_file_of_the_inbox_is_transferred_from_when_it_is_staged(installation: Installation) -> None:
+    """What the attempt took is told from its claim on; speed and time left are those of the transfer."""
+    upload_id = make_inbox_upload(installation, "a.txt")
+    held = claimed(upload_id)
+
+    with session_scope() as session:
+        uploads.save_staged(session, held, make_staged(installation))
+
+    began = row(upload_id).began_at
+    assert held.began_at is not None
+    assert began is not None
+    assert began > held.began_at
+
+
+@pytest.mark.parametrize("end", ["set_back", "give_back", "take_back_lost"])
+def test_what_an_attempt_that_is_over_told_of_itself_is_forgotten(
+    installation: Installation, end: str
+) -> None:
+    upload_id = make_upload(installation)
+    held = claimed(upload_id)
+    with session_scope() as session:
+        uploads.tell(session, held, 3)
+    expire_lease(installation, upload_id)
+
+    with session_scope() as session:
+        if end == "take_back_lost":
+            overdue.take_back_lost(session, 8)
+        else:
+            WRITES[end](session, held)
+
+    after = row(upload_id)
+    assert (after.state, after.sent, after.sent_at) == (State.QUEUED, None, None)
+
+
 # A stale attempt
 
 WRITES = {
     "extend": lambda session, held: uploads.extend(session, held, LEASE),
+    "ensure": lambda session, held: uploads.ensure(session, held, LEASE),
+    "save_staged": lambda session, held: uploads.save_staged(session, held, Staged(uuid4(), 3, 64 * "0")),
+    "tell": lambda session, held: uploads.tell(session, held, 3),
     "checkpoint": lambda session, held: uploads.checkpoint(session, held, {"draft": "x"}, 3),
     "reserve": lambda session, held: uploads.reserve(session, held, ROOT, held.name),
     "complete": lambda session, held: uploads.complete(session, held, ROOT),
@@ -343,6 +407,8 @@ def test_a_transferring_upload_is_asked_to_stop(installation: Installation) -> N
     assert row(upload_id).state == State.TRANSFERRING
     with session_scope() as session:
         assert uploads.extend(session, held, LEASE) is True
+        assert uploads.ensure(session, held, LEASE) is True
+        assert uploads.tell(session, held, 3) is True
 
 
 @pytest.mark.parametrize("state", ["stored", "failed", "cancelled", "expired"])
@@ -387,6 +453,18 @@ def test_a_retried_upload_forgets_that_it_was_to_be_cancelled(installation: Inst
     change(steering.retry, upload_id)
 
     assert claim(upload_id) is not None
+
+
+def test_what_failed_since_is_not_retried_with_what_failed_before(installation: Installation) -> None:
+    before = failed(installation)
+    ((begun,),) = installation.query("SELECT clock_timestamp()")
+    failed(installation)
+
+    with session_scope() as session:
+        retried = [upload.id for upload in steering.retry_failed(session, CORP, begun)]
+        left = steering.retriable(session, CORP, begun), steering.retriable(session, CORP)
+
+    assert (retried, left) == ([before], (0, 1))
 
 
 def test_an_upload_that_is_being_cleaned_up_cannot_be_retried(installation: Installation) -> None:

@@ -24,6 +24,7 @@ OTHER_PROGRAMS = {
         "WORKER_PASSWORD",
     },  # the image, roles.sh
     "redis": {"REDIS_PASSWORD", "REDISCLI_AUTH"},  # redis.sh, redis-cli
+    "web": {"FORWARDED_ALLOW_IPS"},  # uvicorn
 }
 DOCKERFILE = re.sub(r"(?m)^#.*\n", "", (PROJECT / "Dockerfile").read_text()).replace("\\\n", " ")
 
@@ -145,6 +146,26 @@ def test_every_image_is_pinned() -> None:
     assert {one for one in images if one.startswith("haulage:")} == {f"haulage:{version}"}
 
 
+def test_every_tag_of_ours_is_built_by_one_service_and_pulled_by_none() -> None:
+    """Builds of one tag side by side end with "already exists", and a pull would ask a registry for our name."""
+    builders = [(one["image"], name) for name, one in SERVICES.items() if "build" in one]
+    users = {name: one for name, one in SERVICES.items() if one["image"] in dict(builders)}
+
+    assert builders == [(SERVICES["web"]["image"], "init")]
+    assert set(users) == {"init", *OURS}
+    assert {name for name, one in users.items() if one.get("pull_policy") != "never"} == {"init"}
+
+
+def waited_for(name: str) -> set[str]:
+    before = set(SERVICES[name].get("depends_on", {}))
+    return before.union(*map(waited_for, before))
+
+
+def test_whoever_comes_by_up_waits_for_who_builds_the_image() -> None:
+    assert {name for name in SERVICES if "init" not in waited_for(name)} == {"init", "command"}
+    assert SERVICES["command"]["profiles"], "it comes by `run`, after `up`"
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_can_do_nothing_that_it_need_not(name: str) -> None:
     service = SERVICES[name]
@@ -163,6 +184,10 @@ def test_a_service_can_do_nothing_that_it_need_not(name: str) -> None:
 
 
 def test_the_image_is_nobody_important_of_itself() -> None:
+    [account] = [line for line in instructions("RUN") if "useradd" in line]
+
+    assert "groupadd --system --gid 10001 haulage" in account
+    assert "--uid 10001 --gid 10001" in account
     assert instructions("USER") == ["10001:10001"]
     assert all(one["user"] == "10001:10001" for one in OURS.values())
 

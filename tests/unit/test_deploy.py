@@ -1,5 +1,6 @@
 """What lies in deploy/, and what the pages about it say, against the programs and settings that are really there."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -12,20 +13,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
+import uvicorn
 import yaml
-from celery.bin.celery import celery
-from flower.options import default_options
 from prometheus_client.parser import text_string_to_metric_families
-from uvicorn.main import main as uvicorn
 
-from app.cli.main import haulage
+from app.errors import HaulageError, Postponed
 from app.figures import Connection, Figures
 from app.models import State
 from app.settings import Settings
 from app.web import metrics
 from local.home import PROJECT
+from tests.commands import blocks, check_command, commands_in
 
 DEPLOY = PROJECT / "deploy"
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
@@ -44,44 +43,6 @@ SLICE = Settings.model_fields["slice_seconds"].default
 # Every command, against the program that it starts.
 
 
-def check_words(command: click.Command, words: list[str]) -> None:
-    """Fail unless the program knows these subcommands and options. Nothing is run."""
-    context = click.Context(command, **command.context_settings)
-    try:
-        _, rest, _ = command.make_parser(context).parse_args(list(words))
-    except click.UsageError as error:
-        pytest.fail(f"{words}: {error.format_message()}")
-    if isinstance(command, click.Group) and rest:
-        subcommand = command.get_command(context, rest[0])
-        assert subcommand is not None, f"there is no {rest[0]} in {words}"
-        check_words(subcommand, rest[1:])
-
-
-def check_command(words: list[str]) -> None:
-    program, *rest = words
-    name = Path(program).name
-    if name == "haulage":
-        check_words(haulage, rest)
-    elif name == "uvicorn":
-        check_words(uvicorn, rest)
-        assert rest[0] == "app.web.main:app"
-    elif name == "celery":
-        check_words(celery, rest)
-        assert rest[:2] == ["-A", "tasks.worker"]
-        if rest[2] == "flower":
-            options = {word.removeprefix("--").partition("=")[0] for word in rest[3:]}
-            assert options <= set(default_options.as_dict()), "Flower knows them"
-    elif name == "python":
-        assert rest[0] == "-c"
-        compile(rest[1], "command", "exec")
-    elif name == "sh":
-        assert (DEPLOY / rest[0].lstrip("/")).exists(), rest
-    else:
-        assert name in {"postgres", "sleep", "psql", "redis-cli"}, (
-            words
-        )  # run in tests/acceptance/test_image.py
-
-
 def words_of(unit: str) -> list[str]:
     [line] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     return shlex.split(line)
@@ -97,6 +58,7 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
 
 PODS = dict(pods())
 CONTAINERS = {name: spec["containers"][0] for name, spec in PODS.items()}
+[CONFIG] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -261,7 +223,7 @@ def test_a_pod_gets_settings_that_are_known_and_over_tls(name: str) -> None:
     required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
 
     assert parts <= set(given), "a $(NAME) that is not there would stay as it is"
-    assert set(given) - parts <= SETTINGS | {"FLOWER_BASIC_AUTH"}
+    assert set(given) - parts <= SETTINGS | {"FLOWER_BASIC_AUTH", "FORWARDED_ALLOW_IPS"}
     assert required <= set(given) | {"STAGING_DIR", "INBOX_DIR", "DRIVE_DIR"}  # these the image sets
     check_urls(given, "/certificates/ca/ca.crt")
     before = set[str]()
@@ -336,6 +298,45 @@ def test_every_object_is_in_the_namespace_and_every_selector_finds_its_pods() ->
             assert selector.get("matchLabels", selector) in labels
 
 
+@pytest.mark.parametrize(
+    ("trusted", "proxy"),
+    [
+        pytest.param(COMPOSE["web"]["environment"]["FORWARDED_ALLOW_IPS"], "172.18.0.1", id="compose"),
+        pytest.param(CONFIG["FORWARDED_ALLOW_IPS"], "10.42.3.7", id="kubernetes"),
+        pytest.param(None, "127.0.0.1", id="systemd"),
+    ],
+)
+def test_the_proxys_word_for_tls_is_taken(
+    trusted: str | None, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uvicorn reads it: the page's cookie is Secure if the request came over https."""
+    if trusted is not None:
+        monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted)
+
+    assert scheme_from(proxy) == "https"
+
+
+def test_nobody_elses_word_for_tls_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", CONFIG["FORWARDED_ALLOW_IPS"])
+
+    assert scheme_from("192.0.2.7") == "http"
+
+
+def scheme_from(proxy: str) -> str:
+    """Return the scheme of a request that this proxy passed on, as an application under uvicorn sees it."""
+    seen = []
+
+    async def application(scope: Any, _receive: Any, _send: Any) -> None:
+        seen.append(scope["scheme"])
+
+    config = uvicorn.Config(application, log_config=None)
+    config.load()
+    headers = [(b"x-forwarded-proto", b"https")]
+    scope = {"type": "http", "scheme": "http", "client": (proxy, 4000), "headers": headers}
+    asyncio.run(config.loaded_app(scope, None, None))
+    return seen[0]
+
+
 # Metrics, alerts, dashboard.
 
 
@@ -350,6 +351,7 @@ def told() -> dict[str, set[str]]:
         since_sweep=1.0,
         totals={(kind, "filesystem"): 1 for kind in kinds},
         connections=[Connection(1, "worker", "host", 2, "TLSv1.3", "idle", 1.0, 1.0)],
+        postponed={"drive_unavailable": 1},
     )
     families = text_string_to_metric_families(metrics._as_text(found).decode())
     samples = [one for family in families for one in family.samples]
@@ -364,6 +366,31 @@ def check_expression(expression: str) -> None:
         assert set(re.findall(r"(\w+)\s*[=!]", inside)) <= told()[name], expression
     for inside, name in re.findall(r"\bby \((.*?)\) \((?:\w+\()?(haulage_\w+)", expression):
         assert set(re.findall(r"\w+", inside)) <= told()[name], expression
+
+
+def codes_below(error: type[HaulageError]) -> set[str]:
+    return {error.code}.union(*map(codes_below, error.__subclasses__()))
+
+
+PASSING = {"postponed", "slice_ended", "shutting_down", "name_busy"}  # a matter of course, or of seconds
+
+
+def test_whatever_puts_uploads_off_for_long_has_its_alert() -> None:
+    [alert] = [one for one in alerts() if one["alert"] == "HaulageUploadsPostponed"]
+    [reasons] = re.findall(r'reason=~"(.*?)"', alert["expr"])
+
+    assert set(reasons.split("|")) == codes_below(Postponed) - PASSING | {"database_busy"}
+    assert '"database_busy"' in (PROJECT / "app" / "attempt.py").read_text()
+    assert alert["labels"]["severity"] == "critical"
+
+
+def test_a_label_that_an_alert_names_has_such_values() -> None:
+    text = "".join(alert["expr"] for alert in alerts())
+    states = set(re.findall(r'\bstate="(\w+)"', text))
+
+    assert states
+    assert states <= set(State)
+    assert set(re.findall(r'\btls="(.*?)"', text)) == {"none"}
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -384,6 +411,7 @@ def test_what_must_not_go_unnoticed_has_its_alert() -> None:
     for name in (
         "haulage_database_up", "haulage_sweep_age_seconds", "haulage_oldest_waiting_seconds", "haulage_failed_total",
         "haulage_workers_lost_total", "haulage_fenced_writes_total", 'haulage_database_sessions{tls="none"}',
+        "haulage_uploads_postponed{reason=~",
     ):  # fmt: skip
         assert name in expressions
 
@@ -431,12 +459,30 @@ def test_the_dashboard_is_well_made() -> None:
         taken |= cells
 
 
+TOKEN_FILE = "/etc/prometheus/haulage-token"
+
+
+def test_the_documented_scrape_sends_the_token_over_tls_and_waits_as_long() -> None:
+    page = (PROJECT / "docs" / "operating.md").read_text()
+    [text] = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    [job] = yaml.safe_load(text)["scrape_configs"]
+
+    assert job["scheme"] == "https"
+    assert job["authorization"] == {"credentials_file": TOKEN_FILE}
+    assert (job["scrape_interval"], job["scrape_timeout"]) == ("30s", "25s")
+    pages = [*(PROJECT / "docs").rglob("*.md"), *DEPLOY.rglob("*.yml"), PROJECT / "README.md"]
+    named = {name for page in pages for name in re.findall(r"/etc/prometheus/[\w-]+", page.read_text())}
+    assert named == {TOKEN_FILE}
+
+
 def test_prometheus_comes_with_a_token_that_is_in_a_file() -> None:
     told_to = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     [job] = told_to["scrape_configs"]
 
     assert job["job_name"] == "haulage"
-    assert job["authorization"] == {"type": "Bearer", "credentials_file": "/etc/prometheus/haulage-token"}
+    assert job["authorization"] == {"type": "Bearer", "credentials_file": TOKEN_FILE}
+    # Prometheus gives up after ten seconds, unless told otherwise: haulage_database_up 0 would never arrive.
+    assert (told_to["global"]["scrape_interval"], job["scrape_timeout"]) == ("30s", "25s")
     assert all((DEPLOY / "prometheus" / name).exists() for name in told_to["rule_files"])
 
 
@@ -463,19 +509,10 @@ def test_every_folder_of_ours_is_in_the_package() -> None:
 # The pages, and what the continuous integration does.
 
 
-def blocks(text: str) -> str:
-    return "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-
-
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_of_a_page_is_one_that_is_there(name: str) -> None:
-    lines = blocks(PAGES[name]).replace("\\\n", " ").splitlines()
-    found = [
-        re.search(r"(?:^|[\s/])(haulage (?!exec|delete|wait|get|create|rollout)[a-z].*)$", line)
-        for line in lines
-    ]
+    ours = commands_in(PAGES[name])
 
-    ours = [shlex.split(one[1].split("#")[0].split("|")[0].split(">")[0]) for one in found if one]
     assert ours
     for words in ours:
         check_command(words)
@@ -504,7 +541,73 @@ def test_a_server_is_installed_as_the_image_is() -> None:
 
     in_image = installs((PROJECT / "Dockerfile").read_text())
     assert len(in_image) == 4
-    assert installs(blocks(PAGES["deploying.md"])) == in_image
+    assert "install --upgrade" in in_image[-1], "what is there already would be good enough"
+    assert installs(blocks(PAGES["deploying.md"])) == 2 * in_image, "the first time, and the next release"
+
+
+def block_with(words: str) -> str:
+    [found] = [
+        one
+        for one in re.findall(r"^```\w*\n(.*?)^```", PAGES["deploying.md"], re.MULTILINE | re.DOTALL)
+        if words in one
+    ]
+    return found
+
+
+def test_the_first_block_run_again_leaves_passwords_as_they_are(tmp_path: Path) -> None:
+    [copies] = [line for line in block_with("useradd").splitlines() if "systemd/examples" in line]
+    command = ["sh", "-ec", copies.replace("/etc/haulage", str(tmp_path))]
+
+    subprocess.run(command, cwd=PROJECT, check=True)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == EXAMPLES
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    (tmp_path / "web.environment").write_text("ours")
+    subprocess.run(command, cwd=PROJECT, check=True)
+
+    assert (tmp_path / "web.environment").read_text() == "ours"
+
+
+def test_the_next_release_touches_no_password_and_ends_with_the_schema() -> None:
+    lines = block_with("rm -rf build wheels").splitlines()
+
+    assert lines[0] == "rm -rf build wheels", "the last release's would be found there"
+    assert not [line for line in lines if "examples" in line or "/etc/haulage" in line or "useradd" in line]
+    assert lines[-2:] == ["systemctl daemon-reload", "systemctl start haulage-migrate"]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    files = [*DEPLOY.rglob("*.yaml"), PROJECT / "docker-compose.yml", PROJECT / "docs" / "deploying.md"]
+
+    named = {one for file in files for one in re.findall(r"\bhaulage:(\d[\w.]*)", file.read_text())}
+
+    assert named == {version}
+
+
+def test_the_proxys_part_is_told() -> None:
+    assert "proxy_set_header X-Forwarded-Proto $scheme;" in PAGES["deploying.md"]
+    assert "proxy_set_header Host $http_host;" in PAGES["deploying.md"]
+
+
+def test_the_clusters_secret_is_made_of_what_its_pods_use() -> None:
+    used = {
+        one["valueFrom"]["secretKeyRef"]["key"]
+        for container in CONTAINERS.values()
+        for one in container["env"]
+        if "secretKeyRef" in one.get("valueFrom", {})
+    }
+    [names] = re.findall(r"for name in ([A-Z ]+);", block_with("deploy/roles.sql"))
+
+    assert {f"{name}_PASSWORD" for name in names.split()} == used
+    assert set(re.findall(r"\\getenv \w+ (\w+)", (DEPLOY / "roles.sql").read_text())) <= used
+
+
+def test_the_command_is_waited_for_before_it_is_used() -> None:
+    for text in (block_with("70-command.yaml"), (DEPLOY / "kubernetes" / "70-command.yaml").read_text()):
+        apply, wait, use = (
+            text.index(words) for words in ("apply -f", "wait --for=condition=Ready", "exec haulage-command")
+        )
+        assert apply < wait < use
 
 
 def test_each_way_says_what_has_not_been_run() -> None:
@@ -528,6 +631,9 @@ def test_continuous_integration_runs_the_readmes_command_and_the_composed_system
         assert wanted in runs
     assert "haulage verify" in runs
     assert "verify --corp" in (DEPLOY / "compose" / "smoke.sh").read_text()
+    [python] = [step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", "")]
+    [test] = [step for step in steps if step.get("run") == "make test"]
+    assert test["env"] == {"PYTHON": f"python{python}"}, "local/setup.sh takes the newest one otherwise"
     assert all(re.search(r"@v\d+", step["uses"]) for step in steps if "uses" in step)
     assert workflow["permissions"] == {"contents": "read"}
 

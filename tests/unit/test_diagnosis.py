@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from redis.exceptions import NoPermissionError
 
 from app.cli.main import haulage
-from app.diagnosis import broker, clocks, disks, environment, findings, flower, workers
+from app.diagnosis import broker, certificates, clocks, disks, environment, findings, flower, workers
 from app.diagnosis.examination import NAMES
 from app.diagnosis.findings import Check, Finding, Level, Secrets, bad, good, run
 from app.figures import Connection
@@ -103,13 +103,16 @@ def test_a_look_that_hangs_is_left_behind() -> None:
     row = [
         Check("hangs", lambda: good(str(end.wait())), seconds=0.1),
         Check("after", lambda: good("fine")),
+        Check("gate", lambda: good(str(end.wait())), is_gate=True, seconds=0.1),
+        Check("behind", lambda: good("fine")),
     ]
 
     found = run(row)
     end.set()
 
-    assert levels(found) == {"hangs": "bad", "after": "warning"}
+    assert levels(found) == {"hangs": "bad", "after": "good", "gate": "bad", "behind": "warning"}
     assert "no answer within" in found[0].found
+    assert found[3].found == "not examined: it depends on gate"
 
 
 # Secrets
@@ -253,6 +256,8 @@ def test_an_old_redis_is_told(info: dict[str, str], level: str) -> None:
         ("redis://:s3cret@10.0.0.7:6379/0", "warning", "10.0.0.7 without TLS"),
         ("redis://:s3cret@redis.example/0", "warning", "redis.example without TLS"),
         ("rediss://:s3cret@redis.example/0", "good", "encrypted"),
+        ("rediss://redis.example/0?ssl_cert_reqs=required", "warning", "no password"),
+        ("rediss://redis.example/0?ssl_cert_reqs=required&ssl_certfile=/own.crt", "good", "encrypted"),
     ],
 )
 def test_redis_without_tls_is_told_unless_it_is_on_this_machine(url: str, level: str, says: str) -> None:
@@ -263,18 +268,45 @@ def test_redis_without_tls_is_told_unless_it_is_on_this_machine(url: str, level:
     assert "s3cret" not in str(found)
 
 
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The queues that this process knows of, apart from Celery's settings: those want a whole environment."""
+    queues: list[Any] = []
+    monkeypatch.setattr(broker.queue, "celery", SimpleNamespace(conf=SimpleNamespace(task_queues=queues)))
+    return queues
+
+
 @pytest.mark.parametrize(
     "key",
     ["uploads", "upkeep\x06\x169", "unacked_index", "_kombu.binding.celery.pidbox", "celery-task-meta-1", "celeryev.x",
      "0b9f.reply.celery.pidbox"],
 )  # fmt: skip
-def test_what_celery_keeps_is_known(key: str) -> None:
-    assert broker.OURS.fullmatch(key)
+def test_what_celery_keeps_is_known(key: str, declared: list[Any]) -> None:
+    assert broker.known_keys([]).fullmatch(key)
 
 
 @pytest.mark.parametrize("key", ["session:1", "uploads2", "cache", "celery"])
-def test_what_others_keep_is_not(key: str) -> None:
-    assert not broker.OURS.fullmatch(key)
+def test_what_others_keep_is_not(key: str, declared: list[Any]) -> None:
+    assert not broker.known_keys([]).fullmatch(key)
+
+
+def test_the_queues_of_tasks_of_ones_own_are_no_strangers(declared: list[Any]) -> None:
+    theirs = workers.Seen(
+        tasks={"a@x": {*workers.TASKS, "letters.send"}, "b@x": {"shop.mail"}},
+        queues={"a@x": {"uploads", "letters"}, "b@x": {"shop"}, "too-slow@x": {"images"}},
+    )
+
+    known = broker.known_keys(theirs.queues_of_ours())
+
+    assert [name for name in ("letters", "letters\x06\x163", "images", "shop") if known.fullmatch(name)] == [
+        "letters", "letters\x06\x163", "images",
+    ]  # fmt: skip
+
+
+def test_the_queues_that_are_declared_here_are_no_strangers(declared: list[Any]) -> None:
+    declared.append(SimpleNamespace(name="letters"))
+
+    assert broker.known_keys([]).fullmatch("letters")
 
 
 def test_what_a_redis_user_may_not_ask_is_not_examined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +317,27 @@ def test_what_a_redis_user_may_not_ask_is_not_examined(monkeypatch: pytest.Monke
     monkeypatch.setattr(broker, "connected", lambda _url: nullcontext(connection))
 
     assert "not examined" in broker.asked("redis://x", refused).found
+
+
+# Where certificates are shown
+
+
+@pytest.mark.parametrize(
+    ("where", "hosts"),
+    [
+        ("h1:6432/db", [("h1", 6432)]),
+        ("h1/db", [("h1", 5432)]),
+        ("/db?host=h1&port=6432", [("h1", 6432)]),
+        ("/db?host=h1,h2&port=5432,5433", [("h1", 5432), ("h2", 5433)]),
+        ("/db?host=h1:1&host=h2:2", [("h1", 1), ("h2", 2)]),
+        ("/db?host=h1&host=h2", [("h1", 5432), ("h2", 5432)]),
+        ("[::1]:7/db", [("::1", 7)]),
+    ],
+)
+def test_postgresql_is_looked_for_where_libpq_looks(where: str, hosts: list[tuple[str, int]]) -> None:
+    found = certificates._of_postgres(f"postgresql://u:p@{where}")
+
+    assert [(one.host, one.port) for one in found] == hosts
 
 
 # File systems

@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from app.cli.main import haulage
 from app.settings import Settings
 from local.home import PROJECT
+from tests.commands import check_command, commands_in
 
 OPERATING = (PROJECT / "docs" / "operating.md").read_text()
 
@@ -21,6 +24,33 @@ def test_every_command_that_a_document_names_is_there() -> None:
 
     assert named & set(haulage.commands)
     assert set(re.findall(r"`haulage (\w+)", text)) <= set(haulage.commands)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=f"{page} {' '.join(words)}")
+        for page in ("README.md", "docs/operating.md", "docs/doctor.md", "docs/installation-doctor.md")
+        for words in commands_in((PROJECT / page).read_text())
+    ],
+)
+def test_every_command_of_a_page_is_one_that_its_program_knows(words: list[str]) -> None:
+    check_command(words)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```\nhaulage uplaod x --corp 7\n```",
+        "Say `haulage status\n--crop 7`.",
+        "`A=b celery -A tasks.worker werker`",
+    ],
+)
+def test_a_command_that_nobody_knows_is_found(page: str) -> None:
+    [words] = commands_in(page)
+
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check_command(words)
 
 
 def test_every_decision_that_is_referred_to_is_there() -> None:

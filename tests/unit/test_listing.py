@@ -1,6 +1,7 @@
 """How far an upload has come, from what its row says; and the places where lists go on."""
 
-from datetime import UTC, datetime, timedelta
+import base64
+from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
@@ -63,7 +64,23 @@ def test_what_is_no_cursor_is_refused(given: str) -> None:
 
 
 def test_a_cursor_without_a_time_zone_is_refused() -> None:
-    naive = Cursor(NOW.replace(tzinfo=None), SOME_ID)
-
     with pytest.raises(BadRequest):
-        Cursor.from_text(naive.as_text())
+        Cursor.from_text(written("2026-01-01T00:00:00"))
+
+
+@pytest.mark.parametrize("offset", ["+16:00", "-23:59", "+00:01"])
+def test_a_cursor_of_another_time_zone_is_refused(offset: str) -> None:
+    """PostgreSQL refuses some that Python reads."""
+    with pytest.raises(BadRequest):
+        Cursor.from_text(written(f"2026-01-01T00:00:00{offset}"))
+
+
+def written(created_at: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_at} {SOME_ID}".encode()).decode()
+
+
+def test_a_cursor_is_written_in_utc() -> None:
+    """Whatever time zone PostgreSQL tells times in."""
+    east = Cursor(NOW.astimezone(timezone(timedelta(hours=2))), SOME_ID)
+
+    assert Cursor.from_text(east.as_text()) == Cursor(NOW, SOME_ID)

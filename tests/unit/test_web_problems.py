@@ -57,15 +57,35 @@ class NoSuchColumn(Exception):
     pgcode = "42703"
 
 
+class TooSlow(Exception):
+    pgcode = "57014"
+
+
+class LockTimeout(Exception):
+    pgcode = "55P03"
+
+
+class Deadlock(Exception):
+    pgcode = "40P01"
+
+
+class Unserializable(Exception):
+    pgcode = "40001"
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
         (OperationalError("SELECT secret", {}, Exception("server closed")), 503),
         (NoConnectionLeft("QueuePool limit of size 8 overflow 0 reached"), 503),
+        (OperationalError("SELECT secret", {}, LockTimeout()), 503),
+        (OperationalError("SELECT secret", {}, Deadlock()), 503),
+        (OperationalError("SELECT secret", {}, Unserializable()), 503),
+        (OperationalError("SELECT secret", {}, TooSlow()), 500),
         (ProgrammingError("SELECT secret", {}, NoSuchColumn()), 500),
     ],
 )
-def test_a_database_that_is_away_is_no_fault_of_ours(error: Exception, status: int) -> None:
+def test_a_database_that_is_away_or_busy_is_no_fault_of_ours(error: Exception, status: int) -> None:
     answer = told(error)
 
     assert answer.status_code == status

@@ -22,6 +22,7 @@ from tests.web_server import web_server
 PROJECT = Path(__file__).parents[2]
 PICTURES = PROJECT / "build" / "pictures"
 ROWS = "#listing tbody tr"
+ROOT = f"/api/v1/corporations/{CORP}"
 
 
 @dataclass
@@ -131,6 +132,42 @@ def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made = fresh_installation(servers, make_database(servers), tmp_path_factory.mktemp("site"))
     with web_server(made) as running:
         yield Site(made, f"http://127.0.0.1:{running.port}", running.log)
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[httpx.Client]:
+    """The interface of a corporation whose uploads of former tests are gone."""
+    site.installation.query(
+        "ALTER TABLE corporate.upload_events DISABLE TRIGGER append_only;"
+        " DELETE FROM corporate.upload_events; DELETE FROM corporate.uploads;"
+        " ALTER TABLE corporate.upload_events ENABLE TRIGGER append_only"
+    )
+    with site.client(site.token()) as made:
+        yield made
+
+
+def send(client: httpx.Client, name: str, folder: str = "") -> str:
+    answer = client.post(f"{ROOT}/uploads", params={"name": name, "folder": folder}, content=b"x" * 3000)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def make_folder(client: httpx.Client, path: str) -> None:
+    assert client.post(f"{ROOT}/folders", json={"path": path}).status_code in {200, 201}
+
+
+def close_the_gate(page: Page) -> None:
+    """Hold every POST of the page back, and count them, until it is asked for `openGate()`."""
+    page.ask(
+        "((request) => {"
+        " const gate = new Promise((open) => { window.openGate = open; });"
+        " window.posts = 0;"
+        " window.fetch = async (...all) => {"
+        "  if (all[1]?.method === 'POST') { window.posts += 1; await gate; }"
+        "  return request(...all);"
+        " };"
+        "})(fetch)"
+    )
 
 
 @pytest.fixture

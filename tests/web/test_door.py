@@ -55,6 +55,22 @@ def test_the_cookie_is_for_tls_alone_where_there_is_tls(
     assert ("; Secure" in answer.headers["set-cookie"]) == is_secure
 
 
+@pytest.mark.parametrize(("believed", "is_secure"), [("127.0.0.1", True), ("192.0.2.1", False)])
+def test_only_a_proxy_that_is_named_is_believed_about_tls(
+    site: Site, tmp_path: Path, believed: str, is_secure: bool
+) -> None:
+    token = site.token()
+    with (
+        web_server(site.installation, FORWARDED_ALLOW_IPS=believed) as running,
+        running.client() as visitor,
+    ):
+        visitor.headers = httpx.Headers(BROWSER)
+        answer = sign_in(visitor, token, **{"X-Forwarded-Proto": "https"})
+
+    assert answer.status_code == 303
+    assert ("; Secure" in answer.headers["set-cookie"]) == is_secure
+
+
 def test_the_token_stands_in_no_page_no_address_and_no_log(site: Site, visitor: httpx.Client) -> None:
     token = site.token()
     answers = [sign_in(visitor, token), visitor.get("/files"), sign_in(visitor, token[:-1])]
@@ -146,6 +162,14 @@ def test_a_form_of_any_length_is_not_read(site: Site, visitor: httpx.Client) -> 
     assert "4096 bytes" in answer.text
 
 
+def test_a_form_of_many_fields_is_refused(site: Site, visitor: httpx.Client) -> None:
+    answer = visitor.post("/sign-in", data={f"field {number}": "x" for number in range(11)}, headers=OURS)
+
+    assert answer.status_code == 400
+    assert "10 fields" in answer.text
+    assert "Traceback" not in site.log.read_text()
+
+
 def test_signing_out_forgets_the_token(site: Site, visitor: httpx.Client) -> None:
     sign_in(visitor, site.token())
 
@@ -231,6 +255,40 @@ def test_a_problem_is_a_page_for_who_wants_one(
     assert words in page.text
     assert page.headers["x-request-id"] in page.text
     assert problem.headers["content-type"] == "application/problem+json"
+
+
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"  # what its HttpURLConnection sends unless told otherwise
+
+
+@pytest.mark.parametrize("path", ["/metrics", f"/api/v1/corporations/{CORP}/uploads"])
+@pytest.mark.parametrize("token", ["nonsense", "haulage_" + "x" * 43 + "00000000"])
+def test_a_program_with_a_bad_token_is_not_sent_to_the_door(site: Site, path: str, token: str) -> None:
+    with site.client(token) as program:
+        answer = program.get(path, headers={"Accept": JAVA})
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorised")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("since", "status"),
+    [
+        ("2026-03-01T00:00:00+15:59", 200),
+        ("2026-03-01T00:00:00+16:00", 200),
+        ("2026-03-01T00:00:00-23:59", 200),
+        ("0001-01-01T00:00:00+00:01", 400),
+        ("9999-12-31T23:59:59-00:01", 400),
+    ],
+)
+def test_any_moment_with_an_offset_is_understood_or_refused(
+    site: Site, visitor: httpx.Client, since: str, status: int
+) -> None:
+    sign_in(visitor, site.token())
+
+    answer = visitor.get("/files", params={"since": since})
+
+    assert answer.status_code == status
+    assert ("no clock shows" in answer.text) == (status == 400)
 
 
 def test_what_the_page_loads_may_be_kept_for_good(visitor: httpx.Client) -> None:

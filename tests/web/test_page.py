@@ -1,6 +1,5 @@
 """The files page in a real browser: keyboard, width, colours, odd names, and what happens when things end."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import httpx
@@ -8,38 +7,15 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
+from app.web import page_files
 from tests.acceptance.conftest import wait_until
-from tests.installation import CORP
 from tests.web import browser
-from tests.web.conftest import Page, Site
+from tests.web.conftest import ROOT, Page, Site, close_the_gate, make_folder, send
 
-ROOT = f"/api/v1/corporations/{CORP}"
 HTML = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'<"
 RIGHT_TO_LEFT = "invoice\u202egpj.exe"
 ARABIC = "تقرير.txt"
 LONG = "w" * 250
-
-
-@pytest.fixture
-def client(site: Site) -> Iterator[httpx.Client]:
-    """The interface of a corporation whose uploads of former tests are gone."""
-    site.installation.query(
-        "ALTER TABLE corporate.upload_events DISABLE TRIGGER append_only;"
-        " DELETE FROM corporate.upload_events; DELETE FROM corporate.uploads;"
-        " ALTER TABLE corporate.upload_events ENABLE TRIGGER append_only"
-    )
-    with site.client(site.token()) as made:
-        yield made
-
-
-def send(client: httpx.Client, name: str, folder: str = "") -> str:
-    answer = client.post(f"{ROOT}/uploads", params={"name": name, "folder": folder}, content=b"x" * 3000)
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
-
-
-def make_folder(client: httpx.Client, path: str) -> None:
-    assert client.post(f"{ROOT}/folders", json={"path": path}).status_code in {200, 201}
 
 
 def fail(site: Site, upload_id: str, message: str = "as the test wants it") -> None:
@@ -371,6 +347,40 @@ def test_a_waiting_upload_is_cancelled(site: Site, client: httpx.Client, page: P
     assert page.text("#problem") == ""
 
 
+def test_what_was_cancelled_is_not_said_to_be_stored(site: Site, client: httpx.Client, page: Page) -> None:
+    cancelled = send(client, "not wanted")
+    wait_until(lambda: page.find(f"#cancel-{cancelled}"), "it is shown", tell=page.text)
+
+    page.press("Cancel", "not wanted")
+
+    wait_until(lambda: page.text("#announcer"), "something is said", tell=page.text)
+    assert page.text("#announcer") == "Nothing waits any more."
+
+
+def test_a_pressed_button_keeps_the_focus_and_works_once(
+    site: Site, client: httpx.Client, page: Page, driver: webdriver.Chrome
+) -> None:
+    cancelled = send(client, "not wanted")
+    wait_until(lambda: page.find(f"#cancel-{cancelled}"), "it is shown", tell=page.text)
+    close_the_gate(page)
+    page.ask(f"document.getElementById('cancel-{cancelled}').focus()")
+
+    press(driver, Keys.ENTER)
+    wait_until(lambda: page.ask("window.posts"), "it is pressed")
+    meanwhile = send(client, "meanwhile")
+    wait_until(lambda: page.find(f"#u-{meanwhile}"), "the page was brought up to date", tell=page.text)
+    press(driver, Keys.ENTER)
+
+    assert page.ask("document.activeElement.id") == f"cancel-{cancelled}"
+    assert page.ask("document.activeElement.ariaDisabled") == "true"
+    assert page.ask("window.posts") == 1
+    page.ask("window.openGate()")
+    wait_until(lambda: not page.find(f"#u-{cancelled}"), "it is gone", tell=page.text)
+    assert page.ask("document.activeElement.closest('main') !== null")
+    page.press("Cancel", "meanwhile")
+    wait_until(lambda: not page.find(f"#u-{meanwhile}"), "others can be pressed", tell=page.text)
+
+
 def test_a_refusal_is_told_in_a_sentence(site: Site, client: httpx.Client, page: Page) -> None:
     upload = send(client, "gone meanwhile")
     wait_until(lambda: page.find(f"#cancel-{upload}"), "it is shown", tell=page.text)
@@ -394,6 +404,29 @@ def test_all_that_failed_is_retried(site: Site, client: httpx.Client, page: Page
 
     wait_until(lambda: {state(site, one) for one in failed} == {"queued"}, "all are queued")
     wait_until(lambda: not page.find(".rows .failed"), "none is shown as failed")
+
+
+@pytest.mark.parametrize(
+    ("state", "failed", "words"), [("cancelled", 25, "25 failed"), ("queued", 20, "20 or more failed")]
+)
+def test_what_failed_can_be_retried_behind_any_number_of_others(
+    site: Site, client: httpx.Client, state: str, failed: int, words: str
+) -> None:
+    for number in range(25):
+        fail(site, send(client, f"failed {number}"))
+    site.installation.query(
+        "INSERT INTO corporate.uploads (id, corp_index, state, parent_id, folder, name, on_conflict, inbox_path)"
+        " SELECT gen_random_uuid(), corp_index, %s, parent_id, folder, n::text, on_conflict, 'x'"
+        " FROM corporate.uploads, generate_series(0, %s) n WHERE name = 'failed 0'",
+        state,
+        page_files.COUNTED,
+    )
+
+    text = client.get("/files").text
+
+    assert 'id="retry-all"' in text
+    assert f'data-failed="{failed}"' in text
+    assert words in text
 
 
 def test_a_file_that_is_refused_says_why_and_can_be_sent_again(

@@ -1,4 +1,8 @@
--- Everything here is added; the release before goes on working beside it.
+-- Everything here is added; the release before goes on working beside it. The first two statements lock whole tables, for
+-- as long as the rest takes, which is not long: it reads no table.
+
+-- An operator's token belongs to no corporation; the release before finds none for it and refuses.
+ALTER TABLE corporate.api_tokens ALTER COLUMN corp_index DROP NOT NULL;
 
 -- A column that N-1 does not write stays NULL: whoever reads it takes that for "not known".
 ALTER TABLE corporate.uploads
@@ -7,16 +11,6 @@ ALTER TABLE corporate.uploads
     ADD COLUMN began_from BIGINT,
     ADD COLUMN sent BIGINT,
     ADD COLUMN sent_at TIMESTAMP WITH TIME ZONE;
-
-CREATE INDEX ix_uploads_listed ON corporate.uploads (corp_index, created_at, id);
--- Nearly all uploads are stored in the end: a list of the others must not read past them.
-CREATE INDEX ix_uploads_listed_not_stored ON corporate.uploads (corp_index, created_at, id) WHERE state <> 'stored';
-
--- Events come in the order of time, so that a summary of each block finds the last hour's.
-CREATE INDEX ix_upload_events_at ON corporate.upload_events USING brin (at) WITH (autosummarize = on);
-
--- An operator's token belongs to no corporation; the release before finds none for it and refuses.
-ALTER TABLE corporate.api_tokens ALTER COLUMN corp_index DROP NOT NULL;
 
 -- Events added up, as far as the horizon; those behind it are added when somebody asks. No commit waits for a count.
 CREATE TABLE corporate.tallies (

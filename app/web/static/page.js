@@ -65,12 +65,13 @@ function connection(trouble) {
 
 function show(fresh) {
   const now = fresh.getElementById("main");
-  if (now.dataset.version !== main.dataset.version && !isBusy()) return location.reload(); // a new release
+  if (now.dataset.version !== main.dataset.version && !isLossy()) return location.reload(); // a new release
   const before = $("uploads")?.dataset;
   const counts = before && { open: Number(before.open), failed: Number(before.failed) };
   document.title = fresh.title;
   for (const part of now.querySelectorAll("[data-live]")) {
     const held = document.activeElement?.closest(`#${part.id}`);
+    for (const button of part.querySelectorAll("button")) if (pressed.has(button.id)) button.ariaDisabled = "true";
     morph($(part.id), document.adoptNode(part));
     if (held?.hidden) $("here").focus();
     else if (held && document.activeElement === document.body) (held.querySelector("h1, h2") ?? main).focus();
@@ -83,7 +84,8 @@ function announceChange(before, after) {
   isAwaited ||= before.open > 0;
   if (isAwaited && open === 0 && !isBusy()) {
     isAwaited = false;
-    tell("announcer", failed ? `Nothing waits any more; ${failed} failed.` : "Everything is stored.");
+    const isAllStored = "allStored" in after && !failed;
+    tell("announcer", isAllStored ? "Everything is stored." : `Nothing waits any more${failed ? `; ${failed} failed` : ""}.`);
   } else if (failed > before.failed) tell("announcer", `${failed} failed.`);
 }
 
@@ -138,19 +140,28 @@ async function post(url, body) {
   return JSON.parse(text);
 }
 
+const pressed = new Set(); // ids of buttons whose work is under way; they keep the focus, which `disabled` would take
+
 async function attempt(button, work) {
-  button.disabled = true;
+  if (pressed.has(button.id)) return;
+  pressed.add(button.id);
+  button.ariaDisabled = "true";
   try {
     await work();
     tell("problem", "");
   } catch (error) {
-    tell("problem", error instanceof TypeError ? "The server does not answer; try again in a moment." : error.message);
+    tell("problem", reason(error));
   }
-  button.disabled = false;
+  pressed.delete(button.id);
+  $(button.id)?.removeAttribute("aria-disabled"); // it may have been rendered anew
   await refresh();
 }
 
+const reason = (error) => error instanceof TypeError ? "The server does not answer; try again in a moment." : error.message;
+
 document.addEventListener("click", (event) => {
+  const file = event.target.closest("#listing .file a");
+  if (file) file.target = isLossy() ? "_blank" : ""; // a download in this window would be asked about as if it ended the page
   const link = event.target.closest("a[data-soft]"), button = event.target.closest("button[data-post]");
   if (link && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)) {
     event.preventDefault();
@@ -166,26 +177,32 @@ document.addEventListener("click", (event) => {
 
 // Sending: few at a time, each with a key of its own, so that a file whose answer was lost can be sent again.
 
-let waiting = [], refused = [], batch, holding, drawing;
+let waiting = [], refused = [], walks = 0, batch = emptyBatch(), holding, drawing;
 const active = new Set();
 const isBusy = () => active.size + waiting.length > 0;
+const isLossy = () => Boolean(isBusy() || refused.length || walks || pressed.size || $("folder-name")?.value); // if it ended now
 
 function add(files) { // of { file, folder }
   if (!files.length) return;
   begin();
   const conflict = $("conflict").value;
   for (const one of files) {
-    const random = crypto.getRandomValues(new Uint32Array(4)); // randomUUID() is not to be had without TLS
-    const key = Array.from(random, (part) => part.toString(16).padStart(8, "0")).join("");
+    const key = randomKey();
     enqueue({ ...one, conflict, key, id: `j-${key}`, tries: 0, sent: 0 });
   }
   tell("announcer", `Sending ${plural(files.length, "file")}.`);
   pump();
 }
 
+function randomKey() { // randomUUID() is not to be had without TLS
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16).padStart(8, "0")).join("");
+}
+
+function emptyBatch() { return { files: 0, bytes: 0, sentFiles: 0, sentBytes: 0, marks: [] }; }
+
 function begin() { // what is added to a batch that is still on its way belongs to it
   if (isBusy()) return;
-  batch = { files: 0, bytes: 0, sentFiles: 0, sentBytes: 0, marks: [] };
+  batch = emptyBatch();
   if (!Number($("uploads").dataset.open)) since = null;
 }
 
@@ -246,8 +263,13 @@ function forget(job) {
 
 function refuse(job, why) {
   forget(job);
-  refused.push(Object.assign(job, { why }));
+  keep(Object.assign(job, { why }));
+}
+
+function keep(job) { // in sight, until it is sent again
+  refused.push(job);
   tell("announcer", `${plural(refused.length, "file")} could not be sent.`);
+  draw();
 }
 
 function hold(job) { // one wait for all: the server, or the way to it, has trouble
@@ -262,9 +284,11 @@ function stop(jobs) {
 }
 
 function sendAgain(jobs) {
-  if (jobs.length) begin();
+  const files = jobs.filter((job) => job.file), unread = jobs.filter((job) => job.entry);
+  if (files.length) begin();
   refused = refused.filter((job) => !jobs.includes(job));
-  jobs.forEach(enqueue);
+  files.forEach(enqueue);
+  if (unread.length) take(unread);
   pump();
 }
 
@@ -320,11 +344,12 @@ function* pace(sent) { // over the last ten seconds
 function row(job, how, label) {
   const made = $("sending-row").content.firstElementChild.cloneNode(true);
   made.id = job.id;
-  made.querySelector(".name").textContent = printable(job.folder ? `${job.folder}/${job.file.name}` : job.file.name);
+  const { name } = job.file ?? job.entry;
+  made.querySelector(".name").textContent = printable(join(job.folder, name));
   made.querySelector(".how").textContent = how;
   const button = document.createElement("button");
   button.textContent = label;
-  button.ariaLabel = `${label} ${job.file.name}`;
+  button.ariaLabel = `${label} ${name}`;
   made.querySelector(".act").append(button);
   return made;
 }
@@ -353,7 +378,7 @@ const printable = (name) => name.replace(/[\p{C}\u2028\u2029]/gu, (mark) => `\\u
 
 // Files in: chosen, or dropped with their folders
 
-const target = () => $("listing").dataset.path;
+const target = () => decodeURIComponent($("listing").dataset.path);
 const join = (...parts) => parts.filter(Boolean).join("/");
 
 function chosen(input) {
@@ -361,30 +386,39 @@ function chosen(input) {
   input.value = "";
 }
 
-async function dropped(transfer) {
+function dropped(transfer) {
   const entries = Array.from(transfer.items, (item) => item.webkitGetAsEntry?.()).filter(Boolean); // only now, not later
-  const plain = entries.length ? [] : [...transfer.files], folder = target(), found = plain.map((file) => ({ file, folder }));
-  try {
-    for (const entry of entries) await walk(entry, folder, found);
-  } catch (error) {
-    tell("problem", `Not everything that was dropped could be read: ${error.message}`);
-  }
+  const folder = target();
+  if (entries.length) take(entries.map((entry) => ({ entry, folder })));
+  else add(Array.from(transfer.files, (file) => ({ file, folder })));
+}
+
+async function take(roots) { // of { entry, folder }
+  const found = [];
+  walks += 1;
+  for (const { entry, folder } of roots) await walk(entry, folder, found);
+  walks -= 1;
   add(found);
 }
 
-async function walk(entry, folder, found) {
-  if (entry.isFile) {
-    found.push({ file: await new Promise((good, bad) => entry.file(good, bad)), folder });
-    return;
+async function walk(entry, folder, found) { // what cannot be read is kept in sight, and the rest is walked all the same
+  try {
+    if (entry.isFile) found.push({ file: await new Promise((good, bad) => entry.file(good, bad)), folder });
+    else await walkFolder(entry, join(folder, entry.name), found);
+  } catch (error) {
+    keep({ entry, folder, id: `j-${randomKey()}`, why: reason(error) });
   }
-  const reader = entry.createReader(), inside = join(folder, entry.name);
+}
+
+async function walkFolder(entry, path, found) {
+  const reader = entry.createReader();
   let isEmpty = true, some;
   do { // a reader gives a hundred at a time
     some = await new Promise((good, bad) => reader.readEntries(good, bad));
-    for (const one of some) await walk(one, inside, found);
+    for (const one of some) await walk(one, path, found);
     isEmpty &&= !some.length;
   } while (some.length);
-  if (isEmpty) await post(`${api}/folders`, { path: inside });
+  if (isEmpty) await post(`${api}/folders`, { path });
 }
 
 if (api) {
@@ -399,7 +433,7 @@ if (api) {
   $("new-folder").addEventListener("submit", (event) => {
     event.preventDefault();
     const name = $("folder-name");
-    attempt(event.submitter ?? name, async () => {
+    attempt($("make-folder"), async () => {
       const made = await post(`${api}/folders`, { path: join(target(), name.value) });
       name.value = "";
       tell("announcer", `There is a folder ${printable(made.name)}.`);
@@ -418,6 +452,6 @@ if (api) {
     $("send").classList.remove("over");
     dropped(event.dataTransfer);
   });
-  addEventListener("beforeunload", (event) => { if (isBusy() && !isLeaving) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (isLossy() && !isLeaving) event.preventDefault(); });
 }
 timer = setTimeout(refresh, POLL);

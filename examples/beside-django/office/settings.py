@@ -1,14 +1,22 @@
-"""As little as Django needs. Where PostgreSQL is, and TLS, comes from libpq's own variables, as PGHOST and PGSSLMODE."""
+"""As little as Django needs. Where PostgreSQL is, and TLS, comes from one URL, which libpq reads itself."""
 
 import os
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 SECRET_KEY = os.environ.get("SECRET_KEY") or secrets.token_hex()
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "office.urls"
 INSTALLED_APPS = ["office"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": os.environ["PGDATABASE"]}}
+URL = os.environ["DATABASE_URL"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": urlsplit(URL).path[1:],
+        "OPTIONS": {"dsn": URL},
+    }
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CORP = 7
