@@ -290,6 +290,7 @@ def installed(block: str, python: Path) -> str:
     return made
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize(
     ("name", "environment", "says"),
     [
@@ -316,6 +317,7 @@ def test_what_the_readme_of_an_application_beside_says_works_as_typed(
     assert len(codes) == 4
 
 
+@pytest.mark.prove
 def test_what_the_readme_of_a_task_of_ones_own_says_works_as_typed(terminal: Terminal) -> None:
     up, prepare, environment, worker, beat, write = typed_in("own-task")
     outbox = terminal.home / "outbox"

@@ -31,6 +31,7 @@ def run(folder: Path, part: str) -> tuple[dict, list[list[str]]]:
     return known[part], known[part]["tables"][0]["rows"]
 
 
+@pytest.mark.prove
 def test_a_worker_drains_with_every_number_of_children_and_the_classic_recipe(tmp_path: Path) -> None:
     figures, rows = run(tmp_path, "drain")
 
@@ -39,6 +40,7 @@ def test_a_worker_drains_with_every_number_of_children_and_the_classic_recipe(tm
     assert "uploads a second" in (tmp_path / "drain.svg").read_text()
 
 
+@pytest.mark.prove
 def test_uploads_are_accepted_with_redis_up_stopped_and_frozen(tmp_path: Path) -> None:
     figures, rows = run(tmp_path, "http")
 
@@ -47,6 +49,7 @@ def test_uploads_are_accepted_with_redis_up_stopped_and_frozen(tmp_path: Path) -
     assert figures["accepted"]["rows"][over_http.FROZEN]["ratio"] > 0.1
 
 
+@pytest.mark.prove
 def test_the_memory_of_every_process_is_watched(tmp_path: Path) -> None:
     figures, rows = run(tmp_path, "memory")
 

@@ -8,6 +8,7 @@ from tests.acceptance.forking import ONE_TASK_PER_CHILD, Forking
 from tests.acceptance.samples import fork_markers
 
 UPLOADS = 24
+CHILDREN = 12
 FORKS = 20
 ENDINGS = ["closed", "collected", "removed"]
 
@@ -15,18 +16,18 @@ ENDINGS = ["closed", "collected", "removed"]
 def test_a_query_at_import_and_one_task_per_child_share_no_session(
     haulage: Haulage, forking: Forking
 ) -> None:
-    haulage.hand_in(UPLOADS)
+    haulage.hand_in(CHILDREN)
     haulage.start_beat()
     forking.start("import_time_query", *ONE_TASK_PER_CHILD)
 
-    haulage.wait_until_stored(UPLOADS)
+    haulage.wait_until_stored(CHILDREN)
     forking.stop()
 
     parent = int((forking.folder / "parent").read_text())
     served = haulage.served_by()
     assert parent not in served
     assert all(len(processes) == 1 for processes in served.values())
-    assert len(served) == UPLOADS
+    assert len(served) == CHILDREN
     assert haulage.faults_in_logs() == []
     assert forking.noted() == ["noted by the parent"], "the parent's open transaction must commit"
     assert haulage.problems() == []

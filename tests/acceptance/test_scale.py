@@ -4,6 +4,8 @@ import base64
 import json
 import urllib.request
 
+import pytest
+
 from app import queue
 from local import system
 from tests.acceptance.conftest import Haulage, wait_until
@@ -54,8 +56,9 @@ def test_flower_does_not_start_without_a_password(haulage: Haulage) -> None:
     assert "Flower must have a password" in haulage.log("flower")
 
 
-def test_two_thousand_tasks_open_no_more_sessions_than_their_children_need(haulage: Haulage) -> None:
-    tasks, recycled_after, children = 2000, 100, 2
+@pytest.mark.parametrize("tasks", [500, pytest.param(2000, marks=pytest.mark.prove)])
+def test_many_tasks_open_no_more_sessions_than_their_children_need(haulage: Haulage, tasks: int) -> None:
+    recycled_after, children = 100, 2
     haulage.start_worker("--max-tasks-per-child", str(recycled_after))
     before = haulage.server_log().count("connection authorized: user=haulage_worker")
     with queue.celery.connection_for_write() as connection:
