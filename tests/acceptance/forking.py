@@ -52,9 +52,8 @@ class Forking:
         self.haulage.system.stop("worker")
 
     def assert_nothing_crossed(self) -> None:
-        assert self.problems() == []
-        assert self.shared() == {}
-        assert self.haulage.faults_in_logs() == []
+        problems, shared, faults = self.problems(), self.shared(), self.haulage.faults_in_logs()
+        assert (problems, shared, faults) == ([], {}, []), (problems, shared, faults)
 
     def noted(self) -> list[str]:
         """Return the kinds of the events that transactions of samples wrote, as far as they were committed."""

@@ -18,7 +18,7 @@ In a test, which may import this module (it opens nothing, and does not import t
     fork_markers.send(40)                    40 tasks for the worker's children, each of which marks as "child"
     marks = fork_markers.read(tmp_path)      all marks so far, oldest first
     fork_markers.problems(marks)             wrong answers and errors, as sentences; must be []
-    fork_markers.shared(marks)               sessions and sockets that several processes had; must be {}
+    fork_markers.shared(marks)               sessions and sockets in use that several processes had; must be {}
 
 A process and a session are named by their pid and when they began, since pids come round again.
 """
@@ -34,7 +34,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import psutil
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
 from app import database, queue
@@ -55,21 +55,23 @@ class Mark:
     process: str
     session: str | None  # None if there was no answer
     sockets: list[int]  # the inodes of its sockets towards PostgreSQL when this session first answered
+    used: int | None  # the inode of the session's own socket; None if there was no answer
     problem: str  # empty if the answer was right
 
 
 def mark(who: str, through: Engine | Session | None = None) -> Mark:
     """Ask PostgreSQL for a value of this call's own; write down what came back, an error too. Raises nothing."""
-    marker, session, problem = secrets.token_hex(8), None, ""
+    marker, session, used, problem = secrets.token_hex(8), None, None, ""
     try:
         with _open(through) as asking:
             answer, session = asking.execute(ASK, {"marker": marker}).one()
+            used = _socket_of(asking)
         if answer != marker:
             problem = f"wrong answer: {answer!r} for {marker!r}"
     except Exception as error:  # noqa: BLE001  that is what is being looked for
         problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
     process = _this_process()
-    made = Mark(who, process, session, _sockets(process, session), problem)
+    made = Mark(who, process, session, _sockets(process, session), used, problem)
     _append(made)
     return made
 
@@ -115,10 +117,16 @@ def problems(marks: Iterable[Mark]) -> list[str]:
 
 
 def shared(marks: Iterable[Mark]) -> dict[str, set[str]]:
-    """Return every PostgreSQL session and every socket that more than one process had, and the processes."""
+    """Return every PostgreSQL session, and every socket of one, that more than one process had, and the processes.
+
+    A socket that nobody asks through does not count: of a connection that was being made at a fork, and that its maker
+    therefore threw away, two children may hold the remains.
+    """
+    marks = list(marks)
+    in_use = {one.used for one in marks}
     users: dict[str, set[str]] = {}
     for one in marks:
-        things = [f"socket {inode}" for inode in one.sockets]
+        things = [f"socket {inode}" for inode in one.sockets if inode in in_use]
         if one.session is not None:
             things.append(f"session {one.session}")
         for thing in things:
@@ -136,6 +144,11 @@ def _open(through):
             yield connection
     else:
         yield through
+
+
+def _socket_of(asking: Session | Connection) -> int:
+    connection = asking.connection() if isinstance(asking, Session) else asking
+    return os.fstat(connection.connection.driver_connection.fileno()).st_ino
 
 
 def _this_process() -> str:
