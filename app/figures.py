@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Float, case, cast, func, select, text
 from sqlalchemy.orm import Session
 
-from app import tallies
+from app import queue, tallies
 from app.models import State, Upload
 from app.uploads import DEADLINE
 
@@ -95,7 +95,6 @@ _THROUGHPUT = text("""
     WHERE at > date_trunc('minute', now()) - interval '59 minutes' AND kind = 'stored'
     GROUP BY 1
 """)
-SWEEP = "tasks.upkeep.sweep"
 
 
 def gather(session: Session) -> Figures:
@@ -106,7 +105,7 @@ def gather(session: Session) -> Figures:
         uploads=uploads | {State.STORED: sum(sums[what, drive] for what, drive in sums if what == "stored")},
         waiting_by_age=dict(zip(_AGES, by_age, strict=True)),
         oldest_waiting=oldest,
-        since_sweep=session.scalar(_SWEEP, {"task": SWEEP}),
+        since_sweep=session.scalar(_SWEEP, {"task": queue.SWEEP}),
         totals=sums,
         connections=connections(session),
         postponed=postponed(session),

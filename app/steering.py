@@ -14,7 +14,7 @@ from app.models import FINISHED, State, Upload
 RETRIED_AT_A_TIME = 1000
 HAS_BYTES = or_(
     Upload.staged_id.is_not(None), Upload.inbox_path.is_not(None)
-)  # without them nothing can be retried
+)  # else there is nothing to retry
 
 Change = Callable[[Session, int, UUID], Upload]
 
