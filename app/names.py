@@ -36,7 +36,7 @@ def parts(folder: str) -> tuple[str, ...]:
 
 
 def split(path: str) -> tuple[tuple[str, ...], str]:
-    """Split a file's path ("a/b/x.pdf") into its folders' names and its own; raises BadName or PathTooLong."""
+    """Split a path ("a/b/x.pdf") into the folders' names above and its own; raises BadName or PathTooLong."""
     *folder, name = parts(path) or (check(path),)
     check_path(tuple(folder), name)
     return tuple(folder), name

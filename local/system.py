@@ -56,9 +56,17 @@ class System:
             if output is not None:
                 output.close()
 
-    def start_worker(self, name: str = "worker", children: int = 2, *options: str) -> None:
-        worker = (BIN / "celery", "-A", "tasks.worker", "worker", "-l", "info", "-c", str(children))
-        self.start(name, *worker, "-n", f"{name}@%h", *options)
+    def start_worker(
+        self,
+        name: str = "worker",
+        children: int = 2,
+        *options: str,
+        sample: str = "tasks.worker",
+        **extra: str,
+    ) -> None:
+        """Start a worker from our own entry point, or from a sample that changes something about it."""
+        worker = (BIN / "celery", "-A", sample, "worker", "-l", "info", "-c", str(children))
+        self.start(name, *worker, "-n", f"{name}@%h", *options, **extra)
 
     def start_beat(self) -> None:
         self.start("beat", BIN / "celery", "-A", "tasks.worker", "beat", "-l", "warning", "--pidfile=")

@@ -12,7 +12,7 @@ from app import catalogue, folders, names, queue, results, steering
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
 from app.drives.filesystem import FilesystemDrive
-from app.errors import BadName, HaulageError
+from app.errors import HaulageError
 from app.settings import settings
 
 
@@ -92,13 +92,10 @@ def _each(
 @as_json_option
 def mkdir(*, path: str, corp_index: int, as_json: bool) -> None:
     """Make a folder, and what is missing of the path to it; one that is there is fine too."""
-    parts = names.parts(path)
-    if not parts:
-        raise BadName("the path names no folder")
-    names.check_path(parts[:-1], parts[-1])
+    above, name = names.split(path)
     with session_scope() as session:
         root = catalogue.root_id(session, corp_index)
-    made, is_new = folders.make_path(FilesystemDrive(settings().drive_dir), corp_index, root, parts)
+    made, is_new = folders.make_path(FilesystemDrive(settings().drive_dir), corp_index, root, (*above, name))
     if as_json:
         put_json({"id": made, "new": is_new})
     else:

@@ -9,7 +9,6 @@ from pydantic import TypeAdapter
 from app import catalogue, folders, names
 from app.database import session_scope
 from app.drives.base import Drive
-from app.errors import BadName
 from app.models import Item
 from app.web import addresses, means, receiving
 from app.web.access import Corporation
@@ -42,13 +41,10 @@ async def make(
 ) -> ItemAnswer:
     """Make a folder, and what is missing of the path to it; one that is there is the answer too (200)."""
     wanted = await receiving.document(request, _NEW_FOLDER)
-    path = names.parts(wanted.path)
-    if not path:
-        raise BadName("the path names no folder")
-    names.check_path(path[:-1], path[-1])
+    above, name = names.split(wanted.path)
     parent_id = await mine.in_database(_parent, corp_index, wanted.parent_id)
     # Both wait: for the drive, and for the database in between.
-    made, is_new = await mine.on_drive(_make, mine.drive, corp_index, parent_id, path)
+    made, is_new = await mine.on_drive(_make, mine.drive, corp_index, parent_id, (*above, name))
     if not is_new:
         response.status_code = HTTPStatus.OK
     return told(made)

@@ -52,19 +52,7 @@ class Stand:
     def start_worker(self, children: int, sample: str = "tasks.worker", **extra: str) -> None:
         """Start a worker, and return when it says that it is ready."""
         self.log("worker").unlink(missing_ok=True)
-        worker = (
-            BIN / "celery",
-            "-A",
-            sample,
-            "worker",
-            "-l",
-            "info",
-            "-c",
-            str(children),
-            "-n",
-            "worker@%h",
-        )
-        self.system.start("worker", *worker, **extra)
+        self.system.start_worker("worker", children, sample=sample, **extra)
         self.wait(lambda: " ready." in self.said("worker"), 0.005)
 
     def drain(self, children: int, sample: str, uploads: int, size: int) -> float:

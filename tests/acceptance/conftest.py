@@ -18,7 +18,7 @@ from app import intake, verify
 from app.drives.filesystem import FilesystemDrive
 from app.models import OnConflict
 from app.staging import Staging
-from local.system import BIN, System
+from local.system import System
 from tests.installation import CORP, Installation
 
 if TYPE_CHECKING:
@@ -47,19 +47,7 @@ class Haulage:
         **extra: str,
     ) -> None:
         """Start a worker from our own entry point, or from a sample that changes something about it."""
-        command = (
-            BIN / "celery",
-            "-A",
-            sample,
-            "worker",
-            "-l",
-            "info",
-            "-c",
-            str(children),
-            "-n",
-            f"{name}@%h",
-        )
-        self.system.start(name, *command, *options, **extra)
+        self.system.start_worker(name, children, *options, sample=sample, **extra)
         wait_until(lambda: f"{name}@" in self.log(name) and " ready." in self.log(name), f"{name} is ready")
 
     def start_beat(self) -> None:
