@@ -13,11 +13,12 @@ TURNS = 10
 export HAULAGE_TURNS = $(value TURNS)
 
 .NOTPARALLEL:
-.PHONY: help setup demo up test test-web prove lab soak bench format check unit integration acceptance clean
+.PHONY: help setup demo up simulator test test-web prove lab soak bench format check unit integration acceptance clean
 
 help:
 	@echo "make demo [DIR=folder]  a real folder through the whole system, and a verdict"
 	@echo "make up                 the system in the foreground, data kept; Ctrl-C stops it"
+	@echo "make simulator          a strict stand-in for Microsoft Graph, and how to talk to it; Ctrl-C stops it"
 	@echo "make test               everything that CI runs"
 	@echo "make test-web           the page in a real Chromium; its pictures go to build/pictures"
 	@echo "make prove              the long forms of the tests"
@@ -35,6 +36,9 @@ demo: setup
 
 up: setup
 	@$(BIN)/python -m local.up
+
+simulator: setup
+	@$(BIN)/python -m tests.graph --show
 
 test: setup check unit integration acceptance test-web
 	@$(BIN)/coverage combine -q 2>/dev/null; rm -f .coverage.*  # a process that was killed leaves half a file
