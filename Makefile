@@ -5,8 +5,10 @@ BIN = .venv/bin
 SETUP = sh local/setup.sh
 CORE = app/forksafe.py,app/database.py,app/uploads.py,app/catalogue.py,app/transfer.py,app/staging.py
 
-# DIR reaches the program through the environment: no shell ever reads it.
+# DIR and DRIVE reach the program through the environment: no shell ever reads them.
 export HAULAGE_DEMO_DIR = $(value DIR)
+DRIVE = filesystem
+export HAULAGE_DEMO_DRIVE = $(value DRIVE)
 MINUTES = 1
 export HAULAGE_SOAK_MINUTES = $(value MINUTES)
 TURNS = 10
@@ -17,6 +19,7 @@ export HAULAGE_TURNS = $(value TURNS)
 
 help:
 	@echo "make demo [DIR=folder]  a real folder through the whole system, and a verdict"
+	@echo "     [DRIVE=onedrive]   the same, into a simulator of Microsoft's drives, read back by rclone"
 	@echo "make up                 the system in the foreground, data kept; Ctrl-C stops it"
 	@echo "make simulator          a strict stand-in for Microsoft Graph, and how to talk to it; Ctrl-C stops it"
 	@echo "make test               everything that CI runs"

@@ -6,32 +6,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from io import BufferedReader
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import catalogue, database, folders, logs, names, places, transfer, uploads
+from app import catalogue, database, folders, logs, names, pauses, places, transfer, uploads
 from app.catalogue import NewItem
 from app.database import session_scope
-from app.drives.base import Delivery, Drive
+from app.drive_settings import FILESYSTEM
+from app.drives.base import Delivery, Drive, DriveItem
+from app.drives.registry import Drives
 from app.errors import (
     Cancelled,
+    DriveFull,
+    DriveHalted,
     HaulageError,
     Hopeless,
     LostClaim,
-    NameBusy,
     NameTaken,
     NotVerified,
     Postponed,
     Refused,
+    SessionLost,
     ShuttingDown,
     SourceDamaged,
 )
 from app.inbox import Inbox
 from app.models import Json, OnConflict, Upload
+from app.quickxor import QuickXor
 from app.staging import Staging
+from app.vault import Vault
 from app.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -41,7 +48,8 @@ log = logging.getLogger(__name__)
 class Means:
     """What an attempt works with, and its limits."""
 
-    drive: Drive
+    drives: Drives
+    vault: Vault
     staging: Staging
     inbox: Inbox
     lease: timedelta
@@ -49,6 +57,9 @@ class Means:
     first_delay: timedelta
     max_attempts: int
     is_shutting_down: Callable[[], bool]
+    at_each_beat: Callable[[], None] = lambda: (
+        None
+    )  # of an attempt's heart: a long one has things to note on its way
 
 
 class Outcome(Enum):
@@ -65,15 +76,18 @@ def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
     """
     with session_scope() as session:
         held = uploads.claim(session, upload_id, means.lease, means.max_attempts)
-    if held is None:
-        return None  # finished, not due yet, or in another worker's hands
+        if held is None:  # finished, not due yet, in another worker's hands, or for a drive that pauses
+            pauses.put_off(session, upload_id)
+            return None
+    held.drive_session = means.vault.open(held.drive_session)
     with logs.about(upload=held.id, corporation=held.corp_index, request=held.request_id):
         return held, _see_through(held, means)
 
 
 def _see_through(held: Upload, means: Means) -> Outcome:
     try:
-        with Watch(held, means.lease, means.slice, means.is_shutting_down) as watch:
+        seal = partial(_sealed, held, means)
+        with Watch(held, means.lease, means.slice, means.is_shutting_down, seal, means.at_each_beat) as watch:
             _carry(held, means, watch)
     except LostClaim:
         log.warning("upload %s: another attempt has taken over; this one ends", held.id)
@@ -99,17 +113,13 @@ def _note_fenced(held: Upload) -> None:
 def _carry(held: Upload, means: Means, watch: Watch) -> None:
     if held.staged_id is None:
         _stage(held, means, watch)
-    parent_id = folders.make(means.drive, held)
-    if places.look(held, parent_id).existing is None:
-        delivery = _delivery(held, parent_id, held.name)
-        held.drive_session = transfer.send(
-            means.drive, delivery, lambda: _source(held, means), held.drive_session, watch
-        )
-    new = _place(held, means, watch, parent_id)
+    drive = means.drives.named(held.drive)
+    parent_id = folders.make(drive, held)
+    new = _place(held, means, watch, drive, parent_id)
     with session_scope() as session:
-        _complete(session, held, means.drive, new)
+        _complete(session, held, new)
     log.info("upload %s: stored as %s", held.id, names.printable(new.drive_item_id))
-    _release(held, means)
+    _release(held, means, drive)
 
 
 def _stage(held: Upload, means: Means, watch: Watch) -> None:
@@ -126,7 +136,8 @@ def _stage(held: Upload, means: Means, watch: Watch) -> None:
     except LostClaim:
         means.staging.remove(staged.id)
         raise
-    held.staged_id, held.size, held.sha256 = staged.id, staged.size, staged.sha256
+    held.staged_id, held.size = staged.id, staged.size
+    held.sha256, held.quick_xor = staged.sha256, staged.quick_xor
 
 
 def _source(held: Upload, means: Means) -> BufferedReader:
@@ -134,39 +145,50 @@ def _source(held: Upload, means: Means) -> BufferedReader:
     return means.staging.open(held.staged_id)
 
 
-def _delivery(held: Upload, parent_id: str, name: str) -> Delivery:
+def _delivery(held: Upload, means: Means, parent_id: str, name: str) -> Delivery:
     assert held.size is not None and held.sha256 is not None  # noqa: S101, PT018  a constraint holds it
+    if held.quick_xor is None:  # received by a release that did not compute it
+        held.quick_xor = _quick_xor(held, means)
     replace = held.on_conflict == OnConflict.REPLACE
-    return Delivery(held.id, parent_id, name, held.size, held.sha256, replace)
+    return Delivery(held.id, parent_id, name, held.size, held.sha256, held.quick_xor, replace)
 
 
-def _place(held: Upload, means: Means, watch: Watch, parent_id: str) -> NewItem:
-    """Make the file visible in the drive under the first name it may have; return the item to record."""
+def _quick_xor(held: Upload, means: Means) -> str:
+    made = QuickXor()
+    with _source(held, means) as file:
+        while data := file.read(2**20):
+            made.update(data)
+    return made.digest()
+
+
+def _place(held: Upload, means: Means, watch: Watch, drive: Drive, parent_id: str) -> NewItem:
+    """Bring the file into the drive under the first name it may have; return the item to record.
+
+    The name is reserved before the first byte is sent: a drive may bind what it is sent to a name.
+    """
     number = places.first_number(held)
     while True:
         place = places.take(held, parent_id, number)
         if place.existing is not None:
             there = place.existing
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
-        if held.drive_session is None:
-            # Our bytes were there when we looked, and somebody has replaced them since.
-            raise NameBusy("the file that was there has just been replaced", uploads.RIVAL_DELAY)
         try:
-            return _finish(held, means, watch, _delivery(held, parent_id, place.name))
+            return _deliver(held, means, watch, drive, _delivery(held, means, parent_id, place.name))
         except NameTaken:  # by something that the catalogue does not know
             if held.on_conflict != OnConflict.RENAME:
                 raise
             number = place.number + 1
 
 
-def _finish(held: Upload, means: Means, watch: Watch, delivery: Delivery) -> NewItem:
-    session: Json = held.drive_session or {}
+def _deliver(held: Upload, means: Means, watch: Watch, drive: Drive, delivery: Delivery) -> NewItem:
     try:
-        made = means.drive.finish(delivery, session, watch.fence)
-    except NotVerified:
+        session, last = transfer.send(
+            drive, delivery, lambda: _source(held, means), held.drive_session, watch
+        )
+        made = _finish(held, watch, drive, delivery, session, last)
+    except (NotVerified, SessionLost):
         watch.fence()
-        means.drive.abort(session, None)
-        watch.checkpoint(None, 0)  # the next attempt begins anew
+        _drop_session(held, drive, watch)
         _check_source(held, means)
         raise
     return NewItem(
@@ -179,6 +201,23 @@ def _finish(held: Upload, means: Means, watch: Watch, delivery: Delivery) -> New
     )
 
 
+def _finish(  # noqa: PLR0913, PLR0917
+    held: Upload, watch: Watch, drive: Drive, delivery: Delivery, session: Json, last: bytes
+) -> DriveItem:
+    try:
+        return drive.finish(delivery, session, last, watch.fence)
+    except DriveFull:  # it has all bytes and would not make a file of them; nor will it later
+        _drop_session(held, drive, watch)
+        raise
+
+
+def _drop_session(held: Upload, drive: Drive, watch: Watch) -> None:
+    """Let the next attempt begin anew: what came of this session cannot be completed any more."""
+    if held.drive_session is not None:
+        drive.abort(held.drive_session, None)
+    watch.checkpoint(None, 0)
+
+
 def _check_source(held: Upload, means: Means) -> None:
     with _source(held, means) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != held.sha256:
@@ -187,22 +226,22 @@ def _check_source(held: Upload, means: Means) -> None:
             )
 
 
-def _complete(session: Session, held: Upload, drive: Drive, new: NewItem) -> None:
+def _complete(session: Session, held: Upload, new: NewItem) -> None:
     """Write the outcome; the order of these statements is the promise (the fence first, the parent's lock last)."""
     uploads.complete(session, held, new.drive_item_id)
     replace = held.on_conflict == OnConflict.REPLACE
     item, is_new = catalogue.record(session, held.corp_index, new, replace=replace)
     if item.drive_item_id != new.drive_item_id:
         uploads.adopt(session, held, item.drive_item_id)
-    uploads.note_stored(session, held, drive.name, item.drive_item_id, is_new=is_new)
+    uploads.note_stored(session, held, item.drive_item_id, is_new=is_new)
     if is_new:
         catalogue.count_in(session, held.corp_index, new.parent_id)
 
 
-def _release(held: Upload, means: Means) -> None:
+def _release(held: Upload, means: Means, drive: Drive) -> None:
     try:
         if held.drive_session is not None:
-            means.drive.release(held.drive_session)
+            drive.release(held.drive_session)
         if held.staged_id is not None:
             means.staging.remove(held.staged_id)
     except OSError:  # the upload is stored all the same; the clean-up comes by again
@@ -243,7 +282,10 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
     code, message = told(error)
     if isinstance(error, Postponed):
         log.info("upload %s: later: %s: %s", held.id, code, message)
+        _keep_session(session, held, means)
         uploads.give_back(session, held, code, message, error.delay)
+        if isinstance(error, DriveHalted):
+            pauses.halt(session, held.drive, code, message, error.delay)
         return Outcome.LATER if error.delay else Outcome.GOES_ON
     if database.is_passing(error):
         log.warning("upload %s: PostgreSQL: %s", held.id, error)
@@ -256,6 +298,7 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
         return Outcome.GOES_ON
     if not isinstance(error, Hopeless | Refused) and held.attempts < means.max_attempts:
         log.warning("upload %s: attempt %d failed: %s", held.id, held.attempts, message, exc_info=error)
+        _keep_session(session, held, means)
         uploads.set_back(session, held, code, message, means.first_delay)
         return Outcome.LATER
     if isinstance(error, Cancelled):
@@ -267,6 +310,17 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
         log.error("upload %s: failed in all its attempts: %s", held.id, message, exc_info=error)
         uploads.fail(session, held, "worn_out", f"{held.attempts} attempts failed, the last one: {message}")
     return Outcome.FINISHED
+
+
+def _keep_session(session: Session, held: Upload, means: Means) -> None:
+    """Save what the drive noted in the session since the last checkpoint: that something was cut, say."""
+    if held.drive_session is not None:
+        uploads.keep_session(session, held, _sealed(held, means, held.drive_session))
+
+
+def _sealed(held: Upload, means: Means, drive_session: Json | None) -> Json | None:
+    """Seal a session that may hold a credential. Those of the one drive that every release knows are open to all of them."""
+    return drive_session if held.drive == FILESYSTEM else means.vault.seal(drive_session)
 
 
 def told(error: BaseException) -> tuple[str, str]:

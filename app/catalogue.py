@@ -29,11 +29,13 @@ class NewItem:
     drive_info: Json | None = None
 
 
-def add_corporation(session: Session, corp_index: int, name: str, root_id: str) -> Corporation:
-    """Add a corporation and its root folder, which already exists in the drive under `root_id`."""
+def add_corporation(
+    session: Session, corp_index: int, name: str, root_id: str, drive: str = "filesystem"
+) -> Corporation:
+    """Add a corporation and its root folder, which already exists under `root_id` in the drive of that name."""
     if session.get(Corporation, corp_index) is not None:
         raise NotPossible(f"corporation {corp_index} exists already")
-    corporation = Corporation(corp_index=corp_index, name=name)
+    corporation = Corporation(corp_index=corp_index, name=name, drive=drive)
     session.add(corporation)
     session.flush()  # the root refers to its corporation
     root_name = str(corp_index)
@@ -54,6 +56,14 @@ def root_id(session: Session, corp_index: int) -> str:
     found = session.scalar(
         select(Item.drive_item_id).where(Item.corp_index == corp_index, Item.parent_id.is_(None))
     )
+    if found is None:
+        raise CorporationUnknown(f"there is no corporation {corp_index}")
+    return found
+
+
+def drive_name(session: Session, corp_index: int) -> str:
+    """Return the name of a corporation's drive, which never changes; or raise CorporationUnknown."""
+    found = session.scalar(select(Corporation.drive).where(Corporation.corp_index == corp_index))
     if found is None:
         raise CorporationUnknown(f"there is no corporation {corp_index}")
     return found

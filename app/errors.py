@@ -20,6 +20,10 @@
     │   ├── NameTaken
     │   ├── NotAFolder
     │   ├── DrivePathTooLong
+    │   ├── NameRefused
+    │   ├── TooLargeForDrive
+    │   ├── FileRefused
+    │   ├── FolderGone
     │   ├── InboxFileMissing
     │   ├── InboxFileRefused
     │   ├── SourceDamaged
@@ -27,7 +31,10 @@
     ├── Setback               this attempt failed; another one is worth its cost
     │   ├── SourceMissing
     │   ├── SourceChanged
-    │   └── NotVerified
+    │   ├── NotVerified
+    │   ├── SessionLost
+    │   ├── DriveFault
+    │   └── FileForbidden
     ├── Postponed             nothing failed: the attempt is taken back and made again later
     │   ├── SliceEnded
     │   ├── ShuttingDown
@@ -35,7 +42,16 @@
     │   ├── StagingFull       these two a sender is told too
     │   ├── StagingUnavailable
     │   ├── InboxUnavailable
+    │   ├── DriveItemBusy
     │   └── DriveUnavailable
+    │       ├── Disconnected
+    │       ├── DriveUnknown
+    │       ├── DrivePauses
+    │       └── DriveHalted   what holds for every upload to this drive
+    │           ├── DriveThrottled
+    │           ├── DriveFull
+    │           ├── DriveRefuses
+    │           └── DriveMissing
     ├── NotExamined           another project's worker could not be looked at
     └── LostClaim             another attempt has taken over; stop without a word
 
@@ -128,6 +144,22 @@ class DrivePathTooLong(Hopeless):
     code = "path_too_long"
 
 
+class NameRefused(Hopeless):
+    code = "name_refused"
+
+
+class TooLargeForDrive(Hopeless):
+    code = "too_large_for_drive"
+
+
+class FileRefused(Hopeless):
+    code = "file_refused"
+
+
+class FolderGone(Hopeless):
+    code = "folder_gone"
+
+
 class InboxFileMissing(Hopeless):
     code = "inbox_file_missing"
 
@@ -158,6 +190,20 @@ class SourceChanged(Setback):
 
 class NotVerified(Setback):
     code = "not_verified"
+
+
+class SessionLost(Setback):
+    code = "upload_session_lost"
+
+
+class DriveFault(Setback):
+    """The drive gave an answer that it has not documented."""
+
+    code = "drive_fault"
+
+
+class FileForbidden(Setback):
+    code = "file_forbidden"
 
 
 class Postponed(HaulageError):
@@ -196,6 +242,55 @@ class InboxUnavailable(Postponed):
 
 class DriveUnavailable(Postponed):
     code = "drive_unavailable"
+
+
+class Disconnected(DriveUnavailable):
+    """The connection ended in the middle: what was asked may have been done."""
+
+    code = "drive_disconnected"
+
+
+class DriveUnknown(DriveUnavailable):
+    """Only this process has no settings for the drive: others may have them, so it is no reason to pause it."""
+
+    code = "drive_unknown"
+
+
+class DrivePauses(DriveUnavailable):
+    """Another process was told that nobody is to ask this drive; the code is what it was told, if that is known."""
+
+    code = "drive_pauses"
+
+    def __init__(self, message: str, delay: timedelta = timedelta(0), reason: str | None = None) -> None:
+        super().__init__(message, delay)
+        if reason is not None:
+            self.code = reason
+
+
+class DriveHalted(DriveUnavailable):
+    """Whatever was asked of this drive would get the same answer: nobody need ask again before the delay is over."""
+
+    code = "drive_halted"
+
+
+class DriveThrottled(DriveHalted):
+    code = "drive_throttled"
+
+
+class DriveFull(DriveHalted):
+    code = "drive_full"
+
+
+class DriveRefuses(DriveHalted):
+    code = "drive_refuses"
+
+
+class DriveMissing(DriveHalted):
+    code = "drive_missing"
+
+
+class DriveItemBusy(Postponed):
+    code = "drive_item_busy"
 
 
 class NotExamined(HaulageError):

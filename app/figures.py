@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Float, case, cast, func, select, text
 from sqlalchemy.orm import Session
 
-from app import queue, tallies
-from app.models import State, Upload
+from app import pauses, queue, tallies
+from app.models import DriveState, State, Upload
+from app.pauses import Asked
 from app.uploads import DEADLINE
 
 
@@ -54,6 +55,8 @@ class Figures:
     totals: Mapping[tuple[str, str], int]
     connections: Sequence[Connection]
     postponed: Mapping[str, int]
+    pauses: Mapping[str, DriveState]
+    asked: Mapping[str, Asked]
 
 
 # Nearly all uploads are stored in the end, so those are not counted here but taken from the tallies.
@@ -109,6 +112,8 @@ def gather(session: Session) -> Figures:
         totals=sums,
         connections=connections(session),
         postponed=postponed(session),
+        pauses=pauses.now(session),
+        asked=pauses.requests(session),
     )
 
 

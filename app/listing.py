@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.errors import BadRequest
-from app.models import State, Upload
+from app.models import DriveState, State, Upload
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,14 @@ def progress(upload: Upload) -> Progress:
     return Progress(upload.sent, speed, left)
 
 
-def describe(upload: Upload) -> dict[str, Any]:
-    """Tell everything of an upload that its sender may know, by the names that the interface has for it."""
+def describe(upload: Upload, paused: Mapping[str, DriveState] | None = None) -> dict[str, Any]:
+    """Tell everything of an upload that its sender may know, by the names that the interface has for it.
+
+    One that waits for a drive of those that pause (see app/pauses.py) is told with that drive's reason, tried or not.
+    """
     how_far = progress(upload)
+    waits_for = (paused or {}).get(upload.drive) if upload.state == State.QUEUED else None
+    why = waits_for or upload
     return {
         "id": upload.id,
         "state": State(upload.state),
@@ -99,8 +104,8 @@ def describe(upload: Upload) -> dict[str, Any]:
         "transferred": how_far.transferred,
         "bytes_per_second": how_far.bytes_per_second,
         "seconds_left": how_far.seconds_left,
-        "reason": upload.reason,
-        "message": upload.message,
+        "reason": why.reason,
+        "message": why.message,
         "item_id": upload.item_id,
         "request_id": upload.request_id,
         "created_at": upload.created_at,

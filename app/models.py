@@ -92,6 +92,9 @@ class Corporation(Base):
     corp_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    drive: Mapped[str] = mapped_column(
+        server_default="filesystem"
+    )  # by its name in the settings; never changes
 
     __table_args__ = (CheckConstraint("corp_index > 0", name="positive"),)
 
@@ -150,6 +153,8 @@ class Upload(Base):
     staged_id: Mapped[UUID | None]
     size: Mapped[int | None]
     sha256: Mapped[str | None]
+    quick_xor: Mapped[str | None]  # of the same bytes, in base64; None if an older release received them
+    drive: Mapped[str] = mapped_column(server_default="filesystem")  # its corporation's: a trigger gives it
     idempotency_key: Mapped[str | None]
     task_id: Mapped[str | None]  # the Celery task whose sender waits for the result
     request_id: Mapped[
@@ -294,6 +299,30 @@ class TallyHorizon(Base):
     xid: Mapped[int] = mapped_column(Xid8)
 
     __table_args__ = (CheckConstraint("one_row", name="only_one"),)
+
+
+class DriveState(Base):
+    """A drive that pauses, or did: nobody is to ask it before `paused_until`."""
+
+    __tablename__ = "drives"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    paused_until: Mapped[datetime]
+    reason: Mapped[str]  # a stable code, as of uploads
+    message: Mapped[str]  # the same for people
+    since: Mapped[datetime]  # when this trouble began
+
+
+class DriveRequests(Base):
+    """What one process asked of a drive in one minute, in requests and in Microsoft's resource units."""
+
+    __tablename__ = "drive_requests"
+
+    drive: Mapped[str] = mapped_column(primary_key=True)
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    process: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    units: Mapped[int]
 
 
 class UpkeepRun(Base):

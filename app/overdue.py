@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnExpressionArgument, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app import uploads
+from app import pauses, uploads
 from app.models import UNFINISHED, State, Upload
 from app.uploads import NO_RESERVATION
 
@@ -65,6 +65,7 @@ def pick(session: Session, waiting: int, window: int) -> Sequence[Upload]:
     due = _free(
         Upload.state.in_(UNFINISHED),
         Upload.due_at <= func.now(),
+        pauses.is_over(),
         or_(Upload.woken_at.is_(None), overdue_wake_up),
     )
     chosen = session.scalars(due.order_by(Upload.due_at).limit(max(window - waiting, 0))).all()
@@ -98,7 +99,7 @@ def _free(*which: ColumnExpressionArgument[bool]) -> Select[Upload]:
 
 def claim_cleanups(session: Session, limit: int) -> Sequence[Upload]:
     """Take finished uploads whose traces in drive and staging are due to go, for ten minutes."""
-    due = session.scalars(_free(Upload.cleanup_due_at < func.now()).limit(limit)).all()
+    due = session.scalars(_free(Upload.cleanup_due_at < func.now(), pauses.is_over()).limit(limit)).all()
     for upload in due:
         upload.token, upload.cleanup_due_at = uuid4(), func.now() + CLEANUP_LEASE
     session.flush()

@@ -21,12 +21,6 @@ class Place:
     existing: Item | None = None  # the same bytes are there already
 
 
-def look(held: Upload, parent_id: str) -> Place:
-    """Say where the upload would go as things stand, or raise NameTaken; binds nobody."""
-    with session_scope() as session:
-        return _find(session, held, parent_id, 0, reserve=False)
-
-
 def first_number(held: Upload) -> int:
     """Return the number under which an earlier attempt may have placed the file already; 0 without one."""
     if held.on_conflict != OnConflict.RENAME or held.reserved_name is None:
@@ -38,21 +32,21 @@ def first_number(held: Upload) -> int:
 def take(held: Upload, parent_id: str, first_number: int) -> Place:
     """Reserve a place for this upload alone, from `first_number` on; raises NameTaken, or NameBusy for a rival."""
     with session_scope() as session:
-        return _find(session, held, parent_id, first_number, reserve=True)
+        return _find(session, held, parent_id, first_number)
 
 
-def _find(session: Session, held: Upload, parent_id: str, first: int, *, reserve: bool) -> Place:
+def _find(session: Session, held: Upload, parent_id: str, first: int) -> Place:
     last = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else first
     for number in range(first, last + 1):
         name = names.numbered(held.name, number)
-        if reserve:  # first, so that the look below sees what a rival has just committed
-            uploads.reserve(session, held, parent_id, name)
+        uploads.reserve(
+            session, held, parent_id, name
+        )  # first: the look below sees what a rival has just committed
         existing = catalogue.child(session, held.corp_index, parent_id, name)
         if existing is None or _has_our_bytes(existing, held):
             return Place(name, number, existing)
         if held.on_conflict == OnConflict.REPLACE and existing.kind == Kind.FILE:
-            if reserve:
-                uploads.reserve(session, held, parent_id, existing.name)
+            uploads.reserve(session, held, parent_id, existing.name)
             return Place(existing.name, number)  # its own spelling, since it keeps its id
     assert existing is not None  # noqa: S101  the loop would have ended there
     what = "a folder" if existing.kind == Kind.FOLDER else "a file with other content"

@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import BadSettings
@@ -53,7 +54,11 @@ class Settings(BaseSettings):
 
     staging_dir: Folder  # the same directory for every web process and worker
     inbox_dir: Folder  # holds one directory per corporation, named by its corp_index
-    drive_dir: Folder  # the root of the filesystem drive
+    drives: str = ""  # the names of more drives, whose own settings app/drive_settings.py reads
+    drive_dir: Annotated[Folder | None, Field(validate_default=True)] = None  # the drive called filesystem
+    session_keys: Annotated[str | None, Field(repr=False)] = (
+        None  # seal what drives remember; the first is used
+    )
 
     max_upload_bytes: Bytes = 50 * 2**30
     staging_reserve_bytes: Annotated[int, Field(ge=0)] = (
@@ -76,6 +81,13 @@ class Settings(BaseSettings):
     flower_url: Annotated[str, AfterValidator(_page)] | None = None  # the operations page links to it
 
     log_format: Literal["text", "json"] = "text"  # how web, workers and beat write their logs
+
+    @field_validator("drive_dir")
+    @classmethod
+    def _one_drive_at_least(cls, given: Path | None, info: ValidationInfo) -> Path | None:
+        if given is None and not info.data.get("drives"):
+            raise PydanticCustomError("missing", "is not set")
+        return given
 
 
 @cache

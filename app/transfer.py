@@ -16,7 +16,7 @@ class Watch(Protocol):
     """What a transfer tells of itself, and whom it asks whether to go on."""
 
     def proceed(self) -> None:
-        """Return, or raise what ends this attempt: LostClaim, Cancelled, SliceEnded, ShuttingDown."""
+        """Return, or raise what ends this attempt: LostClaim, Cancelled, SliceEnded, ShuttingDown, DrivePauses."""
 
     def tell(self, sent: int) -> None:
         """Hear how many bytes were handed to the drive."""
@@ -27,26 +27,32 @@ class Watch(Protocol):
 
 def send(
     drive: Drive, delivery: Delivery, source: Callable[[], BufferedReader], session: Json | None, watch: Watch
-) -> Json:
-    """Bring all bytes of a delivery into the drive; return the drive's session, ready to be finished.
+) -> tuple[Json, bytes]:
+    """Bring the bytes of a delivery into the drive; return its session and what is left for `finish` to bring.
 
     `session` is what an earlier attempt saved, None for the first. `source` opens the staged bytes.
     """
-    offset = None if session is None else drive.held(session)
+    offset = None if session is None else drive.held(session, delivery)
     if session is None or offset is None:
-        session, offset = drive.begin(delivery), 0
-        watch.checkpoint(session, 0)
+        if session is not None:
+            drive.abort(session, None)
+        session, offset = drive.begin(delivery, session)
+        watch.checkpoint(session, offset)
     with source() as file:
         file.seek(offset)
-        return _pump(drive, session, file, offset, watch)
+        return _pump(drive, delivery, session, file, watch)
 
 
-def _pump(drive: Drive, session: Json, file: BufferedReader, offset: int, watch: Watch) -> Json:
+def _pump(
+    drive: Drive, delivery: Delivery, session: Json, file: BufferedReader, watch: Watch
+) -> tuple[Json, bytes]:
+    saved = offset = file.tell()
     saved_at = monotonic()
-    saved = offset
     try:
-        while data := file.read(drive.chunk_bytes):
+        while data := file.read(drive.chunk_bytes - offset % drive.chunk_bytes):
             watch.proceed()
+            if drive.finish_brings_last and file.tell() == delivery.size:
+                return session, data
             offset = drive.put(session, offset, data)
             if offset != file.tell():
                 file.seek(offset)  # the drive kept less than it was given
@@ -59,4 +65,4 @@ def _pump(drive: Drive, session: Json, file: BufferedReader, offset: int, watch:
         if offset > saved:
             watch.checkpoint(drive.secure(session, offset), offset)
         raise
-    return session
+    return session, b""

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, ColumnElement, cast, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Float, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import names
+from app import names, pauses
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound
 from app.models import UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent
 from app.staging import Staged
@@ -20,6 +20,7 @@ from app.staging import Staged
 DEADLINE = timedelta(hours=24)  # from the first claim; bounds what takes its attempt back
 MAX_RETRY_DELAY = timedelta(minutes=5)
 RIVAL_DELAY = timedelta(seconds=1)
+LONGEST_WAIT = timedelta(seconds=30)  # between two tries of what was put off, unless the reason asks for more
 CANCELLED = ("cancelled", "cancelled on request")
 NO_RESERVATION: dict[str, Any] = {"reserved_parent_id": None, "reserved_name": None, "reserved_key": None}
 NOTHING_SENT: dict[str, Any] = {"sent": None, "sent_at": None}
@@ -47,7 +48,7 @@ def register(
 
     Raises KeyReused if that one had other bytes or went elsewhere.
     """
-    values = _row(to) | {"staged_id": staged.id, "size": staged.size, "sha256": staged.sha256}
+    values = _row(to) | _measured(staged)
     values |= {"idempotency_key": idempotency_key, "request_id": request_id}
     new: Upload | None = session.scalar(_insert_unless_there(values))
     if new is not None:
@@ -66,6 +67,11 @@ def register_inbox(
         note(session, new, "queued", {"door": "celery"})
         return new
     return session.get_one(Upload, upload_id)
+
+
+def _measured(staged: Staged) -> dict[str, Any]:
+    hashes = {"sha256": staged.sha256, "quick_xor": staged.quick_xor}
+    return {"staged_id": staged.id, "size": staged.size} | hashes
 
 
 def _row(to: Destination) -> dict[str, Any]:
@@ -114,10 +120,10 @@ def note(session: Session, upload: Upload, kind: str, detail: Any = None) -> Non
     )
 
 
-def note_stored(session: Session, held: Upload, drive: str, item_id: str, *, is_new: bool) -> None:
+def note_stored(session: Session, held: Upload, item_id: str, *, is_new: bool) -> None:
     """Write the event of a stored upload, with what the figures are made of: see app/tallies.py."""
     elapsed = func.extract("epoch", func.clock_timestamp() - held.began_at) * 1000
-    detail = {"item": item_id, "new": is_new, "drive": drive, "bytes": held.size}
+    detail = {"item": item_id, "new": is_new, "drive": held.drive, "bytes": held.size}
     pairs = [part for pair in detail.items() for part in pair]
     note(session, held, "stored", func.jsonb_build_object(*pairs, "milliseconds", cast(elapsed, BigInteger)))
 
@@ -134,6 +140,7 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
         Upload.attempts < max_attempts,
         or_(Upload.deadline_at.is_(None), Upload.deadline_at > func.now()),
         Upload.cancel_requested.is_(False),
+        pauses.is_over(),
     )
     found = session.scalar(select(Upload).where(*free).with_for_update(key_share=True, skip_locked=True))
     if found is None:
@@ -199,8 +206,7 @@ def ensure(session: Session, held: Upload, lease: timedelta) -> bool:
 
 def save_staged(session: Session, held: Upload, staged: Staged) -> None:
     """Note where a file from the inbox has been staged, and that the transfer begins only now."""
-    measured = {"staged_id": staged.id, "size": staged.size, "sha256": staged.sha256}
-    _write(session, held, **measured, began_at=func.clock_timestamp())
+    _write(session, held, **_measured(staged), began_at=func.clock_timestamp())
 
 
 def checkpoint(session: Session, held: Upload, drive_session: Json | None, transferred: int) -> None:
@@ -291,15 +297,26 @@ def set_back(session: Session, held: Upload, reason: str, message: str, first_de
     note(session, held, "set_back", {"reason": reason, "message": message, "seconds": delay.total_seconds()})
 
 
+def keep_session(session: Session, held: Upload, drive_session: Json | None) -> None:
+    """Save the drive's session alone; how much of the file it has, it knows itself."""
+    _write(session, held, drive_session=drive_session)
+
+
 def give_back(session: Session, held: Upload, reason: str, message: str, delay: timedelta) -> None:
-    """Queue the upload again and take the attempt back: nothing failed."""
-    _write(
-        session, held, **_queued_again(delay), attempts=Upload.attempts - 1, reason=reason, message=message
-    )
+    """Queue the upload again and take the attempt back: nothing failed. What has waited long is tried less often."""
+    again = _queued_again(_patient(delay) if delay else delay) | {"attempts": Upload.attempts - 1}
+    _write(session, held, **again, reason=reason, message=message)
     if reason != held.reason:  # one that waits for long would fill the record with it
         note(session, held, "given_back", {"reason": reason, "message": message})
 
 
-def _queued_again(delay: timedelta) -> dict[str, Any]:
+def _patient(delay: timedelta) -> Any:
+    """Return at least the delay, and a quarter of the time since the first claim up to LONGEST_WAIT."""
+    tried_for = func.extract("epoch", func.now() - (Upload.deadline_at - DEADLINE))
+    quarter = func.make_interval(0, 0, 0, 0, 0, 0, cast(tried_for, Float) / 4)
+    return func.greatest(delay, func.least(quarter, LONGEST_WAIT))
+
+
+def _queued_again(delay: Any) -> dict[str, Any]:
     due = {"due_at": func.now() + delay, "woken_at": None}
     return {"state": State.QUEUED, "token": None, **due, **NOTHING_SENT}

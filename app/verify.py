@@ -58,19 +58,29 @@ def _items(corp_index: int) -> Iterator[Item]:
 def _check_file(drive: Drive, item: Item, findings: Findings) -> None:
     findings.files += 1
     shown = names.printable(item.drive_item_id)
-    digest, size = hashlib.sha256(), 0
     try:
-        for chunk in drive.read(item.drive_item_id):
-            digest.update(chunk)
-            size += len(chunk)
+        is_same = drive.is_same(item.drive_item_id, item.drive_info)
+        if is_same is None:
+            is_same = _is_read_the_same(drive, item, findings)
+        else:
+            findings.bytes += item.size or 0
     except OSError as error:
         findings.problems.append(f"{shown}: recorded, but not to be read in the drive: {error.strerror}")
         return
+    if not is_same:
+        findings.problems.append(f"{shown}: the drive holds other bytes than were received")
+
+
+def _is_read_the_same(drive: Drive, item: Item, findings: Findings) -> bool:
+    digest, size = hashlib.sha256(), 0
+    for chunk in drive.read(item.drive_item_id):
+        digest.update(chunk)
+        size += len(chunk)
     findings.bytes += size
     if item.sha256 is None:
         findings.without_hash += 1
-    elif (digest.hexdigest(), size) != (item.sha256, item.size):
-        findings.problems.append(f"{shown}: the drive holds other bytes than were received")
+        return True
+    return (digest.hexdigest(), size) == (item.sha256, item.size)
 
 
 def _check_count(folder: Item, counted: int, findings: Findings) -> None:

@@ -12,14 +12,16 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import uploads
+from app import pauses, uploads
 from app.database import session_scope
-from app.errors import Cancelled, LostClaim, ShuttingDown, SliceEnded
+from app.errors import Cancelled, DrivePauses, LostClaim, ShuttingDown, SliceEnded
 from app.models import Json, Upload
 
 log = logging.getLogger(__name__)
 
 TELL_SECONDS = 1  # how often it is written down, for people, how far a transfer has come
+# How old PostgreSQL's answer may be to whether the drive pauses: a disk takes many chunks in a second.
+LOOK_SECONDS = 0.05
 
 
 class Watch:
@@ -28,15 +30,21 @@ class Watch:
     Some single steps of a drive outlast any lease, so that checkpoints alone would not do.
     """
 
-    def __init__(
-        self, held: Upload, lease: timedelta, slice_: timedelta, is_shutting_down: Callable[[], bool]
+    def __init__(  # noqa: PLR0913, PLR0917  what an attempt knows that its heart must know too
+        self,
+        held: Upload,
+        lease: timedelta,
+        slice_: timedelta,
+        is_shutting_down: Callable[[], bool],
+        seal: Callable[[Json | None], Json | None],
+        at_each_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._held, self._lease = held, lease
         self._slice_ends = monotonic() + slice_.total_seconds()
-        self._is_shutting_down = is_shutting_down
+        self._is_shutting_down, self._seal, self._at_each_beat = is_shutting_down, seal, at_each_beat
         self._over = threading.Event()
         self._lost = self._cancelled = False
-        self._told_at = monotonic()
+        self._told_at = self._looked_at = monotonic()
         # In a copy of this context, so that what it logs is known to be about this upload.
         beat = partial(copy_context().run, self._beat)
         self._thread = threading.Thread(target=beat, name=f"heartbeat-{held.id}", daemon=True)
@@ -53,27 +61,32 @@ class Watch:
         while not self._over.wait(self._lease.total_seconds() / 3):
             try:
                 self._ask(uploads.extend)
+                self._at_each_beat()
             except (LostClaim, Cancelled):
                 return
             except Exception:  # the outermost frame of a thread; the next beat tries again
                 log.warning("upload %s: a heartbeat failed", self._held.id, exc_info=True)
 
     def fence(self) -> None:
-        """Return with at least half a lease left, or raise LostClaim or Cancelled.
+        """Return with at least half a lease left, or raise LostClaim, Cancelled or DrivePauses.
 
         PostgreSQL answers, not what was known before.
         """
-        self._ask(uploads.ensure)
+        pause = self._ask(uploads.ensure)
+        if pause is not None:
+            raise pause
 
-    def _ask(self, question: Callable[[Session, Upload, timedelta], bool]) -> None:
+    def _ask(self, question: Callable[[Session, Upload, timedelta], bool]) -> DrivePauses | None:
         try:
             with session_scope() as session:
                 self._hear(is_unwanted=question(session, self._held, self._lease))
+                pause = pauses.found(session, self._held.drive)
         except LostClaim:
             self._lost = True
             raise
         if self._cancelled:
             raise Cancelled("cancelled on request")
+        return pause
 
     def _hear(self, *, is_unwanted: bool) -> None:
         """Keep a wish to cancel: two threads ask, and the older answer may come last."""
@@ -84,6 +97,21 @@ class Watch:
         self.stay()
         if monotonic() > self._slice_ends:
             raise SliceEnded("the transfer goes on in its next slice")
+        self._respect_pause()
+
+    def _respect_pause(self) -> None:
+        """Raise DrivePauses if another process was told meanwhile that nobody is to ask the drive."""
+        if monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = monotonic()
+        try:
+            with session_scope() as session:
+                pause = pauses.found(session, self._held.drive)
+        except SQLAlchemyError as error:  # the drive will tell it again
+            log.warning("upload %s: whether its drive pauses could not be asked: %s", self._held.id, error)
+            return
+        if pause is not None:
+            raise pause
 
     def stay(self) -> None:
         """The same for a step that cannot be taken up again in the middle: the end of a slice does not end it."""
@@ -109,5 +137,7 @@ class Watch:
             log.warning("upload %s: how far it has come could not be written down: %s", self._held.id, error)
 
     def checkpoint(self, session: Json | None, transferred: int) -> None:
+        # First: should the commit fail, the end of the attempt saves what would otherwise be lost.
+        self._held.drive_session = session
         with session_scope() as transaction:
-            uploads.checkpoint(transaction, self._held, session, transferred)
+            uploads.checkpoint(transaction, self._held, self._seal(session), transferred)

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2
 
 from benchmarks.report import Table
-from benchmarks.speed import drain, memory, over_http, path, queues
+from benchmarks.speed import drain, memory, onedrive, over_http, path, queues
 from benchmarks.speed.part import Part
 from benchmarks.speed.stand import Stand, say, stand
 from local.account import NoAccount
@@ -40,6 +40,9 @@ PARTS: dict[str, Measure] = {
     "http": lambda on, given: over_http.measure(on, given.requests, given.rounds),
     "memory": lambda on, given: memory.measure(on, given.mebibytes),
     "path": lambda on, given: path.measure(on, given.profiled, given.py_spy),
+    "onedrive": lambda on, given: onedrive.measure(
+        on, onedrive.Sizes(given.files, given.large, given.small, given.rounds)
+    ),
 }
 
 
@@ -79,6 +82,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "requests": (800, "uploads over HTTP in each state of Redis in a round; at most 1000 wait in Redis"),
         "mebibytes": (2048, "the size of the large file"),
         "profiled": (400, "uploads whose cost is counted"),
+        "files": (100, "files for each child that sends them to OneDrive"),
+        "large": (1024, "the size of the large file for OneDrive, in MiB"),
+        "small": (2000, "small files for OneDrive, beside rclone"),
     }
     for name, (default, meaning) in numbers.items():
         parser.add_argument(

@@ -11,13 +11,14 @@ from pathlib import Path
 from app import names
 from app.walk import Found, LeftOut, walk_inside
 from benchmarks.classic import show_classic_fault
-from local import doors, servers, system, verdict
+from local import doors, servers, system, targets, verdict
 from local.account import NoAccount
 from local.discovery import NoServer
 from local.home import PROJECT
 from local.process import NotStarted
 from local.servers import Servers
 from local.system import NotUp, System
+from local.targets import NoSuchDrive, Target
 from local.verdict import Verdict
 
 CORP = 7
@@ -29,11 +30,16 @@ def main() -> int:
     for ending in ENDINGS:
         signal.signal(ending, _leave)
     folder = os.environ.get("HAULAGE_DEMO_DIR")  # what to send; this checkout's files if not given
+    kind = os.environ.get("HAULAGE_DEMO_DRIVE") or targets.KINDS[0]
     try:
         files, left_out = _gather(Path(folder) if folder else None)
-        with servers.throwaway() as running, tempfile.TemporaryDirectory(prefix="haulage-demo-") as data:
-            return _show(running, Path(data), files, left_out)
-    except (NoServer, NoAccount, NotStarted, NotUp, NotADirectoryError) as problem:
+        with (
+            tempfile.TemporaryDirectory(prefix="haulage-demo-") as data,
+            targets.chosen(kind, Path(data), CORP) as target,
+            servers.throwaway() as running,
+        ):
+            return _show(running, Path(data), target, files, left_out)
+    except (NoServer, NoAccount, NotStarted, NotUp, NoSuchDrive, NotADirectoryError) as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -78,27 +84,27 @@ def _found(path: Path) -> Found:
     return Found(path, path.relative_to(PROJECT).parent.parts, path.name, path.stat().st_size)
 
 
-def _show(running: Servers, data: Path, files: list[Found], left_out: list[LeftOut]) -> int:
+def _show(running: Servers, data: Path, target: Target, files: list[Found], left_out: list[LeftOut]) -> int:
     began = time.monotonic()
     print(f"PostgreSQL (TLS) and Valkey are up. {len(files)} files to send.", flush=True)
     for one in left_out[:20]:
         print(f"  left out: {names.printable(str(one.path))}: {one.reason}")
     if len(left_out) > 20:
         print(f"  … and {len(left_out) - 20} more left out")
-    with system.installed(running, data, logs=data / "logs") as haulage:
-        judged = _run(haulage, running, files)
+    with system.installed(running, data, data / "logs", **target.settings) as haulage:
+        judged = _run(haulage, running, target, files)
         print(f"\n{haulage.run('tree', '--corp', str(CORP), '--depth', '2', '--width', '8')}")
-    _print_verdict(judged, time.monotonic() - began)
+    _print_verdict(judged, target.read_by, time.monotonic() - began)
     return 0 if _show_fault(running) and judged.good else 1
 
 
-def _run(haulage: System, running: Servers, files: list[Found]) -> Verdict:
-    haulage.run("corp", "add", str(CORP), "Demo")
+def _run(haulage: System, running: Servers, target: Target, files: list[Found]) -> Verdict:
+    haulage.run("corp", "add", str(CORP), "Demo", "--drive", target.drive)
     token = haulage.run("token", "create", "--corp", str(CORP)).strip()
     url = haulage.start_web(system.free_port())
     haulage.start_worker(children=2)
     haulage.start_beat()
-    shares = doors.share_out(files)
+    shares = doors.share_out(files, target.key)
     stamped = {file: verdict.stamp(file.path) for file in files}
     print("; ".join(f"{len(share)} by {door}" for door, share in shares.items()), flush=True)
     meter = Meter(running, len(files))
@@ -108,7 +114,18 @@ def _run(haulage: System, running: Servers, files: list[Found]) -> Verdict:
     doors.by_command(haulage, CORP, shares["command"], meter.sent)
     meter.wait_until_decided(haulage)
     os.environ.update(haulage.environment)  # from here on this process looks for itself
-    return verdict.judge(stamped, running.owner_url, haulage.data / "drive", CORP, meter.tls)
+    judged = verdict.judge(stamped, running.owner_url, target.holding(), CORP, meter.tls)
+    if target.read_by:
+        _let_haulage_verify(haulage, judged)
+    return judged
+
+
+def _let_haulage_verify(haulage: System, judged: Verdict) -> None:
+    try:
+        judged.checked = haulage.run("verify", "--corp", str(CORP)).strip()
+    except NotUp as found:
+        judged.checked = "differences"
+        judged.wrong.append(str(found))
 
 
 class Meter:
@@ -153,12 +170,15 @@ class Meter:
             self._shown_at = time.monotonic()
 
 
-def _print_verdict(judged: Verdict, seconds: float) -> None:
+def _print_verdict(judged: Verdict, read_by: str, seconds: float) -> None:
     found = judged.items
     print(f"Verdict, computed from the outside, after {seconds:.0f} s:")
     print(f"  files sent                     {judged.sent}")
     print(f"  uploads stored                 {judged.stored}")
     print(f"  equal to their source, sha256  {judged.equal}")
+    if read_by:
+        print(f"  read back by                   {read_by}")
+        print(f"  haulage verify                 {judged.checked}")
     print(
         f"  items                          {found.files} files, {found.folders} folders, {found.bytes} bytes"
     )

@@ -9,11 +9,11 @@ import httpx
 import psycopg2
 from celery import Celery
 
-from app import names
 from app.walk import Found
 from local.system import System
 
 Tell = Callable[[int], None]
+Key = Callable[[str], str]
 
 
 def over_http(url: str, token: str, corp: int, files: Sequence[Found], tell: Tell) -> None:
@@ -62,28 +62,31 @@ def by_sql(haulage: System, corp: int, files: Sequence[Found], tell: Tell) -> No
         connection.close()
 
 
-def share_out(files: Sequence[Found]) -> dict[str, list[Found]]:
-    """Give each door a part. What must be renamed because names collide goes to the doors that can ask for it."""
+def share_out(files: Sequence[Found], key: Key) -> dict[str, list[Found]]:
+    """Give each door a part. What must be renamed because names collide goes to the doors that can ask for it.
+
+    `key` is what two names have in common that cannot stand beside each other where the files go.
+    """
     shares: dict[str, list[Found]] = {"http": [], "command": [], "celery": [], "sql": []}
-    colliding = _colliding(files)
+    colliding = _colliding(files, key)
     for number, file in enumerate(files):
-        doors = ("http", "command") if _keys(file) & colliding else tuple(shares)
+        doors = ("http", "command") if _keys(file, key) & colliding else tuple(shares)
         shares[doors[number % len(doors)]].append(file)
     return shares
 
 
-def _keys(file: Found) -> set[tuple[str, ...]]:
-    """Return the places, as the catalogue compares them, that a file and its folders take."""
-    parts = tuple(names.key(part) for part in (*file.folder, file.name))
+def _keys(file: Found, key: Key) -> set[tuple[str, ...]]:
+    """Return the places that a file and its folders take."""
+    parts = tuple(key(part) for part in (*file.folder, file.name))
     return {parts[: length + 1] for length in range(len(parts))}
 
 
-def _colliding(files: Sequence[Found]) -> set[tuple[str, ...]]:
+def _colliding(files: Sequence[Found], key: Key) -> set[tuple[str, ...]]:
     spellings: dict[tuple[str, ...], set[tuple[tuple[str, ...], bool]]] = {}
     for file in files:
         parts = (*file.folder, file.name)
         for length in range(1, len(parts) + 1):
-            place = tuple(names.key(part) for part in parts[:length])
+            place = tuple(key(part) for part in parts[:length])
             spellings.setdefault(place, set()).add((parts[:length], length == len(parts)))
     return {place for place, found in spellings.items() if len(found) > 1}
 

@@ -20,6 +20,7 @@ from local.home import PROJECT, write_private
 from local.servers import Servers
 
 BIN = Path(sys.executable).parent
+OWN_DRIVES = ("DRIVES", "DRIVE_", "SESSION_KEYS")  # how the settings of drives begin
 PATIENCE = 60.0  # seconds for a process to answer, or to end before it is killed
 
 
@@ -154,7 +155,8 @@ def installed(servers: Servers, data: Path, logs: Path | None = None, **extra: s
 
 def environment(servers: Servers, data: Path) -> dict[str, str]:
     """Return the environment of every process; nothing of this shell's own Haulage settings gets in."""
-    return os.environ | {
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(OWN_DRIVES)}
+    return theirs | {
         "DATABASE_URL": servers.worker_url,
         "WEB_DATABASE_URL": servers.web_url,
         "OWNER_DATABASE_URL": servers.owner_url,

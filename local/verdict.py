@@ -2,14 +2,14 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg2
 
 from app import names, verify
-from app.drives.filesystem import FilesystemDrive
+from app.drives.base import Drive
 from app.walk import Found
 
 
@@ -24,6 +24,7 @@ class Verdict:
     )  # process -> PostgreSQL session -> TLS version
     changed: list[str] = field(default_factory=list)  # sources that somebody wrote to while the system ran
     wrong: list[str] = field(default_factory=list)
+    checked: str = ""  # what `haulage verify` said, where it was asked
 
     @property
     def good(self) -> bool:
@@ -42,8 +43,16 @@ def stamp(path: Path) -> Stamp:
     return status.st_size, status.st_mtime_ns
 
 
+@dataclass(frozen=True)
+class Holding:
+    """Where the files went: the drive, and how to know a file's sha256 there by its id, in hexadecimal; None: not there."""
+
+    drive: Drive
+    sha256: Callable[[str], str | None]
+
+
 def judge(
-    files: Mapping[Found, Stamp], owner_url: str, drive_dir: Path, corp: int, tls: dict[int, str]
+    files: Mapping[Found, Stamp], owner_url: str, holding: Holding, corp: int, tls: dict[int, str]
 ) -> Verdict:
     """Compare every source with the drive's file that its upload became.
 
@@ -63,15 +72,15 @@ def judge(
             verdict.changed.append(names.printable(str(file.path)))
             verdict.stored += 1
         else:
-            _judge_one(file, by_place.get((*file.folder, file.name)), drive_dir, verdict)
-    verdict.items = verify.corporation(FilesystemDrive(drive_dir), corp)
+            _judge_one(file, by_place.get((*file.folder, file.name)), holding, verdict)
+    verdict.items = verify.corporation(holding.drive, corp)
     verdict.wrong += verdict.items.problems
     _judge_sessions(owner_url, tls, verdict)
     return verdict
 
 
 def _judge_one(
-    file: Found, upload: tuple[str, str | None, str] | None, drive_dir: Path, verdict: Verdict
+    file: Found, upload: tuple[str, str | None, str] | None, holding: Holding, verdict: Verdict
 ) -> None:
     shown = names.printable("/".join((*file.folder, file.name)))
     if upload is None:
@@ -82,7 +91,7 @@ def _judge_one(
         verdict.wrong.append(f"{shown}: {state}: {why}")
         return
     verdict.stored += 1
-    if _sha256(file.path) == _sha256(drive_dir / item):
+    if sha256(file.path) == holding.sha256(item):
         verdict.equal += 1
     else:
         verdict.wrong.append(f"{shown}: the drive holds other bytes")
@@ -130,6 +139,6 @@ def _ask(url: str, statement: str, *parameters: object) -> list[tuple]:  # type:
         connection.close()
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

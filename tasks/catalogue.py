@@ -3,7 +3,7 @@
 import re
 from functools import partial
 
-from app import catalogue, names, queue
+from app import catalogue, names, pauses, queue
 from app.catalogue import NewItem
 from app.database import session_scope
 from app.errors import BadRequest, HaulageError
@@ -34,10 +34,19 @@ def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
         raise BadRequest(
             "kind is file or folder, size not negative, sha256 64 hexadecimal digits in lower case"
         )
-    if not means().drive.owns(corp_index, onedrive_item_id):
+    if not patiently(lambda: _owned(corp_index, onedrive_item_id)):
         raise BadRequest(f"this cannot be the drive's id of an item of corporation {corp_index}")
     new = NewItem(onedrive_item_id, parent_id, names.check(name), Kind(kind), size, sha256)
     patiently(lambda: _record(corp_index, new))
+
+
+def _owned(corp_index: int, onedrive_item_id: str) -> bool:
+    with session_scope() as session:
+        name = catalogue.drive_name(session, corp_index)
+        pause = pauses.found(session, name)
+    if pause is not None:
+        raise pause
+    return means().drives.named(name).owns(corp_index, onedrive_item_id)
 
 
 def _record(corp_index: int, new: NewItem) -> None:

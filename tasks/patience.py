@@ -3,22 +3,27 @@
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from app import database
+from app.errors import DriveUnavailable
 from tasks import shutdown
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 2
+MOMENT = timedelta(minutes=1)
 
 Result = TypeVar("Result")
 
 
 def patiently(work: Callable[[], Result]) -> Result:
-    """Do a transaction that may be done twice; while PostgreSQL is away, again and again.
+    """Do what may be done twice; while PostgreSQL is away, or a drive for a moment, again and again.
+
+    A drive that is away for longer is raised: to wait for it would keep a child from the uploads to all others.
 
     If this process must end while it waits, or time is up then, the message goes back into its queue.
     """
@@ -26,10 +31,14 @@ def patiently(work: Callable[[], Result]) -> Result:
         try:
             return work()
         except Exception as error:
-            if not database.is_passing(error):
+            if not database.is_passing(error) and not _is_momentary(error):
                 raise
-            log.warning("PostgreSQL is away, or busy with others; this task waits: %s", error)
+            log.warning("PostgreSQL or the drive is away, or busy with others; this task waits: %s", error)
             _pause(error)
+
+
+def _is_momentary(error: Exception) -> bool:
+    return isinstance(error, DriveUnavailable) and error.delay <= MOMENT
 
 
 def _pause(error: Exception) -> None:

@@ -7,14 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from app import logs, overdue, queue, readiness, tallies, wake
+from app import logs, overdue, pauses, queue, readiness, tallies, wake
 from app.database import session_scope
 from app.drives.base import Delivery
+from app.errors import DriveHalted, DrivePauses
 from app.models import State, Upload
 from app.results import report
 from app.settings import settings
 from app.staging import Staging
 from app.upkeep import is_due
+from tasks import asked
 from tasks.means import means
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ def sweep() -> None:
 def clean_up() -> None:
     """Remove what finished uploads left in drive and staging, and fold what happened into the tallies."""
     _remove_traces()
+    asked.note(means().drives)
+    with session_scope() as session:
+        pauses.forget_requests(session)
     for _ in range(FOLDS):
         with session_scope() as session:
             if not tallies.fold(session):
@@ -65,6 +70,12 @@ def _remove_traces() -> None:
 def _tidied(upload: Upload) -> bool:
     try:
         _tidy(upload)
+    except DrivePauses:  # since this batch was claimed: it comes again
+        return False
+    except DriveHalted as error:
+        with session_scope() as session:
+            pauses.halt(session, upload.drive, error.code, str(error), error.delay)
+        return False
     except Exception:  # one that cannot be tidied now must not hold up the others; it comes again
         with logs.about(upload=upload.id, corporation=upload.corp_index, request=upload.request_id):
             log.warning("upload %s: its traces could not be removed yet", upload.id, exc_info=True)
@@ -73,20 +84,33 @@ def _tidied(upload: Upload) -> bool:
 
 
 def _tidy(upload: Upload) -> None:
-    drive, staging = means().drive, means().staging
-    if upload.drive_session is not None and upload.state == State.STORED:
-        drive.release(upload.drive_session)
-    elif upload.drive_session is not None:
-        drive.abort(upload.drive_session, _may_have_placed(upload))
+    staging, left = means().staging, means().vault.open(upload.drive_session)
+    if left is not None and upload.state == State.STORED:
+        means().drives.named(upload.drive).release(left)
+    elif left is not None:
+        _respect_pause(upload)
+        means().drives.named(upload.drive).abort(left, _may_have_placed(upload))
     if upload.staged_id is not None and upload.state != State.FAILED:  # a failed one may be retried
         staging.remove(upload.staged_id)
+
+
+def _respect_pause(upload: Upload) -> None:
+    with session_scope() as session:
+        pause = pauses.found(session, upload.drive)
+    if pause is not None:
+        raise pause
 
 
 def _may_have_placed(upload: Upload) -> Delivery | None:
     if upload.reserved_parent_id is None or upload.reserved_name is None:
         return None
     return Delivery(
-        upload.id, upload.reserved_parent_id, upload.reserved_name, upload.size or 0, upload.sha256 or ""
+        upload.id,
+        upload.reserved_parent_id,
+        upload.reserved_name,
+        upload.size or 0,
+        upload.sha256 or "",
+        upload.quick_xor or "",
     )
 
 

@@ -14,6 +14,7 @@ from app.errors import HaulageError
 from app.models import FINISHED, Upload
 from app.results import report, result_of
 from app.uploads import Destination
+from tasks import asked
 from tasks.means import means
 from tasks.patience import patiently
 
@@ -70,6 +71,7 @@ def _result(upload_id: UUID) -> dict[str, Any] | None:
 def _try(upload_id: UUID) -> Upload | None:
     """Make one attempt; return the upload if that finished it."""
     made = patiently(lambda: attempt.make(upload_id, means()))
+    asked.note(means().drives)
     if made is None:
         return None
     upload, outcome = made

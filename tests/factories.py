@@ -18,6 +18,7 @@ from app.inbox import Inbox
 from app.models import OnConflict, Upload
 from app.staging import Staged, Staging
 from app.uploads import Destination
+from app.vault import Vault
 from tests.installation import CORP, Installation
 
 ROOT = str(CORP)  # the filesystem drive's id of the corporation's root
@@ -55,9 +56,21 @@ def make_inbox_upload(installation: Installation, path: str, content: bytes | No
     return installation.query("SELECT corporate.enqueue_upload(%s, %s)", CORP, path)[0][0]
 
 
+class TheDrive:
+    """Drives, of which every one is the same."""
+
+    def __init__(self, drive: Any) -> None:
+        self._drive = drive
+
+    def named(self, _name: str) -> Any:
+        return self._drive
+
+
 def make_means(installation: Installation, **overrides: Any) -> Means:
+    drive = overrides.pop("drive", None) or FilesystemDrive(installation.drive_dir)
     values = {
-        "drive": FilesystemDrive(installation.drive_dir),
+        "drives": TheDrive(drive),
+        "vault": Vault(()),
         "staging": staging_of(installation),
         "inbox": Inbox(installation.root / "inbox"),
         "lease": LEASE,
@@ -192,6 +205,7 @@ class DriveDouble:
         """Each of `steps` is called in the drive's place, with the real step first and then the arguments."""
         self.real = FilesystemDrive(installation.drive_dir)
         self.name, self.chunk_bytes = self.real.name, self.real.chunk_bytes
+        self.finish_brings_last = self.real.finish_brings_last
         self._steps = steps
 
     def __getattr__(self, name: str) -> Any:

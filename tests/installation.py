@@ -1,21 +1,27 @@
 """One installation of Haulage for a test: a database of its own, directories, an environment, corporation 7."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg2
 import redis
+from cryptography.fernet import Fernet
 from sqlalchemy import make_url
 
 from app import catalogue, database, schema
+from app.drive_settings import OneDriveSettings, drive_settings
 from app.drives.filesystem import FilesystemDrive
+from app.drives.registry import onedrive
+from app.graph.meter import Meter
 from app.models import Base, StagingIdentity
 from app.settings import settings
 from app.staging import Staging
 from local.servers import Servers
+from tests.graph.launch import Simulator
 
 CORP = 7
+LIBRARY, LIBRARY_CORP = "library", 9  # a drive in a simulator, and the corporation that lives there
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Installation:
         if engine is not None:
             engine.dispose()
         settings.cache_clear()
+        drive_settings.cache_clear()
         from tasks import means
 
         means.means.cache_clear()
@@ -135,3 +142,35 @@ def _furnish(made: Installation) -> None:
     with database.Session(engine) as session, session.begin():
         session.add(StagingIdentity(identity=identity))
         catalogue.add_corporation(session, CORP, "Test", root.id)
+
+
+def with_library(made: Installation, simulator: Simulator) -> Installation:
+    """Add a drive in a simulator that speaks TLS, and a corporation on it; the first one stays on the filesystem."""
+    root_id = onedrive(LIBRARY, library_settings(simulator), Meter(LIBRARY)).make_root(LIBRARY_CORP).id
+    engine = database.short_lived_engine(made.environment["OWNER_DATABASE_URL"])
+    with database.Session(engine) as session, session.begin():
+        catalogue.add_corporation(session, LIBRARY_CORP, "Library", root_id, LIBRARY)
+    return replace(made, environment=made.environment | library_environment(simulator))
+
+
+def library_settings(simulator: Simulator) -> OneDriveSettings:
+    return OneDriveSettings.model_validate({"kind": "onedrive"} | _library(simulator))
+
+
+def library_environment(simulator: Simulator) -> dict[str, str]:
+    own = {"kind": "onedrive"} | _library(simulator)
+    named = {f"DRIVE_{LIBRARY}_{name}".upper(): value for name, value in own.items()}
+    return named | {"DRIVES": LIBRARY, "SESSION_KEYS": Fernet.generate_key().decode()}
+
+
+def _library(simulator: Simulator) -> dict[str, str]:
+    return {
+        "tenant_id": simulator.tenant,
+        "client_id": simulator.client_id,
+        "client_secret": simulator.client_secret,
+        "drive_id": simulator.drive,
+        "graph_url": f"{simulator.url}/v1.0",
+        "login_url": simulator.url,
+        "upload_hosts": simulator.url.removeprefix("https://"),
+        "ca_file": str(simulator.ca),
+    }

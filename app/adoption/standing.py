@@ -9,7 +9,7 @@ from app.models import Base, Item
 ITEMS = Base.metadata.tables[f"corporate.{Item.__tablename__}"]
 # What the migrations make beside it; a test compares this with a migrated database.
 TABLES = (*sorted({one.name for one in Base.metadata.sorted_tables} - {ITEMS.name}), "totals")
-FUNCTIONS = ("enqueue_upload", "fold_tallies", "record_folder", "refuse_change", "sum_events")
+FUNCTIONS = ("enqueue_upload", "fold_tallies", "give_drive", "record_folder", "refuse_change", "sum_events")
 SCHEMAS = ("haulage_reference", "haulage_theirs")  # there only while a table is adopted
 
 _OTHER_RELATIONS = {

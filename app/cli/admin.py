@@ -13,8 +13,10 @@ from sqlalchemy.orm import Session
 
 from app import catalogue, database, schema, tokens
 from app.adoption import takeover
+from app.cli.drives import drive_of_choice
 from app.cli.shown import as_json_option, put_json
-from app.drives.filesystem import FilesystemDrive
+from app.drive_settings import FILESYSTEM, drive_settings
+from app.drives.registry import Drives
 from app.errors import WrongStaging
 from app.models import Corporation, StagingIdentity
 from app.settings import settings
@@ -60,7 +62,7 @@ def migrate(*, adopt: bool, dry_run: bool, as_json: bool) -> None:
 
 def _adopt(*, dry_run: bool) -> takeover.Adopted:
     chosen = settings()
-    drive, staging = FilesystemDrive(chosen.drive_dir), _staging()
+    drive, staging = Drives(drive_settings()).named(FILESYSTEM), _staging()
 
     def make_places(corp_index: int) -> str:
         (chosen.inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
@@ -142,16 +144,17 @@ def corp() -> None:
 @corp.command()
 @click.argument("corp_index", type=click.IntRange(min=1))
 @click.argument("name")
+@click.option("--drive", "drive_name", help="By its name in the settings; needed if they name several.")
 @as_json_option
-def add(*, corp_index: int, name: str, as_json: bool) -> None:
-    """Add a corporation, its root folder in the drive and its inbox."""
-    chosen = settings()
-    root = FilesystemDrive(chosen.drive_dir).make_root(corp_index)
+def add(*, corp_index: int, name: str, drive_name: str | None, as_json: bool) -> None:
+    """Add a corporation, its root folder in its drive, which stays its drive for good, and its inbox."""
+    drive = drive_of_choice(drive_name)
+    root = drive.make_root(corp_index)
     with _as_owner() as session, session.begin():
-        catalogue.add_corporation(session, corp_index, name, root.id)
-    (chosen.inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
+        catalogue.add_corporation(session, corp_index, name, root.id, drive.name)
+    (settings().inbox_dir / str(corp_index)).mkdir(parents=True, exist_ok=True)
     if as_json:
-        put_json({"corp_index": corp_index, "root_id": root.id})
+        put_json({"corp_index": corp_index, "root_id": root.id, "drive": drive.name})
     else:
         click.echo(f"Corporation {corp_index} is ready.")
 
@@ -163,10 +166,10 @@ def list_corporations(*, as_json: bool) -> None:
     with _as_owner() as session:
         found = session.scalars(select(Corporation).order_by(Corporation.corp_index)).all()
     if as_json:
-        put_json([{"corp_index": one.corp_index, "name": one.name} for one in found])
+        put_json([{"corp_index": one.corp_index, "name": one.name, "drive": one.drive} for one in found])
         return
     for one in found:
-        click.echo(f"{one.corp_index:8}  {one.name}")
+        click.echo(f"{one.corp_index:8}  {one.drive:12}  {one.name}")
 
 
 @click.group()

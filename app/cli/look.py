@@ -7,14 +7,14 @@ from uuid import UUID
 
 import click
 
-from app import catalogue, listing, names, uploads
+from app import catalogue, listing, names, pauses, uploads
 from app import verify as verification
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
-from app.drives.filesystem import FilesystemDrive
+from app.drive_settings import drive_settings
+from app.drives.registry import Drives
 from app.listing import Cursor
 from app.models import Item, Json, Kind, State, Upload
-from app.settings import settings
 
 FAILED_SHOWN = 20
 PAGE = 1000
@@ -74,21 +74,27 @@ def status(*, upload_id: UUID | None, corp_index: int, as_json: bool) -> None:
         _show_summary(corp_index, as_json=as_json)
         return
     with session_scope() as session:
-        one = uploads.get(session, corp_index, upload_id)
+        one, paused = uploads.get(session, corp_index, upload_id), pauses.now(session)
+    told = listing.describe(one, paused)
     if as_json:
-        put_json(listing.describe(one))
+        put_json(told)
     else:
-        _show_upload(one)
+        _show_upload(one, told)
 
 
 def _show_summary(corp_index: int, *, as_json: bool) -> None:
     with session_scope() as session:
         catalogue.root_id(session, corp_index)
         counts = listing.counts(session, corp_index)
+        drive = catalogue.drive_name(session, corp_index)
+        pause = pauses.now(session).get(drive)
         failed = listing.page(session, corp_index, [State.FAILED], None, FAILED_SHOWN)
     if as_json:
-        put_json({"uploads": counts, "failed": [listing.describe(one) for one in failed]})
+        told = {"name": drive, "paused": pause and pauses.describe(pause)}
+        put_json({"uploads": counts, "drive": told, "failed": [listing.describe(one) for one in failed]})
         return
+    if pause is not None:
+        click.echo(f"the drive {drive} {pauses.sentence(pause)}")
     for state in State:
         if counts.get(state):
             click.echo(f"{state:13} {counts[state]}")
@@ -96,8 +102,7 @@ def _show_summary(corp_index: int, *, as_json: bool) -> None:
         click.echo(f"failed: {one.id}  {names.printable(one.name)}: {one.reason}: {one.message}")
 
 
-def _show_upload(one: Upload) -> None:
-    told = listing.describe(one)
+def _show_upload(one: Upload, told: Json) -> None:
     shown = {
         "upload": one.id,
         "state": one.state,
@@ -108,8 +113,8 @@ def _show_upload(one: Upload) -> None:
         "transferred": f"{told['transferred']}{_pace(told)}",
         "attempts": one.attempts,
         "item": one.item_id and names.printable(one.item_id),
-        "reason": one.reason,
-        "message": one.message,
+        "reason": told["reason"],
+        "message": told["message"],
         "next try": one.due_at if one.state == State.QUEUED else None,
         "request": one.request_id,
     }
@@ -151,16 +156,17 @@ def list_uploads(
     """List uploads, the newest first."""
     with session_scope() as session:
         catalogue.root_id(session, corp_index)
+        paused = pauses.now(session)
     wanted = [State(one) for one in states]
     found = chain.from_iterable(_pages(corp_index, wanted, PAGE if all_of_them else limit))
     chosen = found if all_of_them else islice(found, limit)
     if as_json:
-        put_json([listing.describe(one) for one in chosen])
+        put_json([listing.describe(one, paused) for one in chosen])
         return
     for one in chosen:
-        told = listing.describe(one)
+        told = listing.describe(one, paused)
         path = names.printable("/".join((*one.folder, one.name)))
-        why = f"  {one.reason}: {one.message}" if one.reason else ""
+        why = f"  {told['reason']}: {told['message']}" if told["reason"] else ""
         size = "" if one.size is None else f"  {told['transferred']} of {one.size} bytes{_pace(told)}"
         click.echo(f"{one.id}  {one.state:12}  {path}{size}{why}")
 
@@ -171,8 +177,8 @@ def list_uploads(
 def verify(*, corp_index: int, as_json: bool) -> None:
     """Compare catalogue and drive from the outside: every file's bytes, every folder's count. Exit code 1 if they differ."""
     with session_scope() as session:
-        catalogue.root_id(session, corp_index)
-    findings = verification.corporation(FilesystemDrive(settings().drive_dir), corp_index)
+        drive = Drives(drive_settings()).named(catalogue.drive_name(session, corp_index))
+    findings = verification.corporation(drive, corp_index)
     if as_json:
         put_json(findings)
     else:

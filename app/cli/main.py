@@ -7,7 +7,7 @@ import sys
 import click
 
 from app import database
-from app.cli import admin, doctor, health, look, send, steer
+from app.cli import admin, doctor, drives, health, look, send, steer
 from app.cli.shown import put_json, without_secrets
 from app.diagnosis.findings import first_line
 from app.errors import HaulageError
@@ -27,6 +27,7 @@ for command in (
     *steer.COMMANDS,
     *doctor.COMMANDS,
     *health.COMMANDS,
+    drives.drive,
     *admin.COMMANDS,
 ):
     haulage.add_command(command)

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from app import catalogue, folders, names, queue, results, steering
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
-from app.drives.filesystem import FilesystemDrive
+from app.drive_settings import drive_settings
+from app.drives.registry import Drives
 from app.errors import HaulageError
-from app.settings import settings
 
 
 @click.command()
@@ -95,7 +95,8 @@ def mkdir(*, path: str, corp_index: int, as_json: bool) -> None:
     above, name = names.split(path)
     with session_scope() as session:
         root = catalogue.root_id(session, corp_index)
-    made, is_new = folders.make_path(FilesystemDrive(settings().drive_dir), corp_index, root, (*above, name))
+        drive = Drives(drive_settings()).named(catalogue.drive_name(session, corp_index))
+    made, is_new = folders.make_path(drive, corp_index, root, (*above, name))
     if as_json:
         put_json({"id": made, "new": is_new})
     else:

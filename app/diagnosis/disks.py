@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from app.diagnosis.findings import Check, Verdict, bad, good, warning
+from app.drive_settings import FILESYSTEM, FilesystemSettings, drive_settings
 from app.settings import Settings
 from app.staging import IDENTITY_FILE
 
@@ -36,11 +37,28 @@ def checks(chosen: Settings) -> Sequence[Sequence[Check]]:
             Check("staging-space", partial(_staging_space, chosen)),
         ],
         [Check("inbox", partial(inbox, chosen))],
-        [
-            Check("drive", partial(drive, chosen.drive_dir), is_gate=True),
-            Check("drive-space", partial(space, chosen.drive_dir, 0)),
-        ],
+        *(
+            [
+                Check(f"drive{_suffix(name)}", partial(drive, _setting(name), root), is_gate=True),
+                Check(f"drive-space{_suffix(name)}", partial(space, root, 0)),
+            ]
+            for name, root in directories().items()
+        ),
     ]
+
+
+def directories() -> dict[str, Path]:
+    """Return the drives that are directories, by their names in the settings."""
+    known = drive_settings().items()
+    return {name: one.dir for name, one in known if isinstance(one, FilesystemSettings)}
+
+
+def _suffix(name: str) -> str:
+    return "" if name == FILESYSTEM else f"-{name}"
+
+
+def _setting(name: str) -> str:
+    return "DRIVE_DIR" if name == FILESYSTEM else f"DRIVE_{name.upper()}_DIR"
 
 
 def _missing(name: str, folder: Path) -> Verdict | None:
@@ -68,7 +86,7 @@ def _staging(chosen: Settings) -> Verdict:
             "its drafts and its kept files are on two file systems, between which nothing can be renamed",
             "Put both on one: mount the staging as a whole.",
         )
-    shared = _device(root) == _device(chosen.drive_dir)
+    shared = _device(root) in map(_device, directories().values())
     note = "; note: it shares its file system with the drive, which may fill it" if shared else ""
     return good(f"{root} is there and writable{note}")
 
@@ -111,22 +129,22 @@ def inbox(chosen: Settings) -> Verdict:
     return good(f"{chosen.inbox_dir} is there and readable")
 
 
-def drive(root: Path) -> Verdict:
-    if missing := _missing("DRIVE_DIR", root):
+def drive(setting: str, root: Path) -> Verdict:
+    if missing := _missing(setting, root):
         return missing
     if os.statvfs(root).f_flag & os.ST_RDONLY:
         return bad(
-            f"DRIVE_DIR ({root}) is mounted read-only",
+            f"{setting} ({root}) is mounted read-only",
             "Mount it for writing; a failing disk may have done it.",
         )
     if not os.access(root, os.W_OK | os.X_OK):
         return bad(f"this user may not write into {root}", _LET)
     kind = file_system(root, MOUNTS.read_text() if MOUNTS.exists() else "")
-    do = "Let DRIVE_DIR be on a file system with hard links: ext4, xfs, NFS; a file becomes visible by one."
+    do = f"Let {setting} be on a file system with hard links: ext4, xfs, NFS; a file becomes visible by one."
     if kind in NO_LINKS or os.pathconf(root, "PC_LINK_MAX") < 2:
-        return bad(f"DRIVE_DIR ({root}) is on {kind or 'a file system'}, without hard links", do)
+        return bad(f"{setting} ({root}) is on {kind or 'a file system'}, without hard links", do)
     if kind in MAYBE_LINKS:
-        return warning(f"DRIVE_DIR ({root}) is on {kind}, which may be without hard links", do)
+        return warning(f"{setting} ({root}) is on {kind}, which may be without hard links", do)
     return good(f"{root} is there, writable, and on {kind or 'a file system'} with hard links")
 
 

@@ -10,24 +10,27 @@ from app.diagnosis.findings import Verdict, bad, good
 WORKER = {
     "SELECT": (
         "alembic_version corporations staging_identity uploads vmb_items upkeep_runs upload_events tallies"
-        " tally_horizon totals"
+        " tally_horizon totals drives drive_requests"
     ),
-    "INSERT": "uploads vmb_items upkeep_runs upload_events tallies",
-    "UPDATE": "uploads vmb_items upkeep_runs tallies tally_horizon",
+    "INSERT": "uploads vmb_items upkeep_runs upload_events tallies drives drive_requests",
+    "UPDATE": "uploads vmb_items upkeep_runs tallies tally_horizon drives drive_requests",
+    "DELETE": "drive_requests",
     "EXECUTE": "record_folder fold_tallies",
 }
 WEB = {
     "SELECT": (
         "alembic_version corporations staging_identity uploads vmb_items upkeep_runs upload_events tallies"
-        " tally_horizon totals api_tokens"
+        " tally_horizon totals api_tokens drives drive_requests"
     ),
-    "INSERT": "uploads upload_events tallies",
-    "UPDATE": "uploads tallies",
+    "INSERT": "uploads upload_events tallies drive_requests",
+    "UPDATE": "uploads tallies drive_requests",
     "EXECUTE": "record_folder enqueue_upload",
 }
 
 _TABLE = text("""
-    SELECT coalesce(has_any_column_privilege(c.oid, :privilege), false)
+    SELECT coalesce(
+        CASE :privilege WHEN 'DELETE' THEN has_table_privilege(c.oid, 'DELETE')
+            ELSE has_any_column_privilege(c.oid, :privilege) END, false)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'corporate' AND c.relname = :name
 """)

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, not_, select, text
 
 from app import queue
+from app.diagnosis.disks import directories
 from app.diagnosis.findings import Check, Verdict, bad, good, warning
 from app.diagnosis.grants import grants
 from app.diagnosis.reading import Engines, reading
@@ -68,14 +69,17 @@ def _staging_identity(chosen: Settings, connection: Connection) -> Verdict:
 
 
 def _corporations(chosen: Settings, connection: Connection) -> Verdict:
-    numbers = connection.scalars(text("SELECT corp_index FROM corporate.corporations ORDER BY 1")).all()
+    rows = connection.execute(text("SELECT corp_index, drive FROM corporate.corporations ORDER BY 1"))
+    drives: dict[int, str] = {row.corp_index: row.drive for row in rows}
+    numbers = list(drives)
     if not numbers:
         return warning("there is none yet", 'Add one: haulage corp add NUMBER "Name".')
-    if homeless := _without(chosen.drive_dir, numbers):
-        return bad(
-            f"no directory in the drive for {homeless}",
-            f"Is the drive mounted at {chosen.drive_dir}? If it is: was the directory moved?",
-        )
+    for drive, root in directories().items():
+        if homeless := _without(root, [number for number in numbers if drives[number] == drive]):
+            return bad(
+                f"no directory in the drive for {homeless}",
+                f"Is the drive mounted at {root}? If it is: was the directory moved?",
+            )
     if homeless := _without(chosen.inbox_dir, numbers):
         return warning(
             f"no inbox for {homeless}",

@@ -10,13 +10,17 @@ from app.models import Json, Kind
 
 @dataclass(frozen=True)
 class Delivery:
-    """What is to be put where. `size` in bytes; `sha256` in hexadecimal, of the bytes that were received."""
+    """What is to be put where. `size` in bytes; the hashes are of the bytes that were received.
+
+    `sha256` in hexadecimal, `quick_xor` in base64, as Microsoft writes it.
+    """
 
     upload_id: UUID
     parent_id: str
     name: str
     size: int
     sha256: str
+    quick_xor: str
     replace: bool = False
 
 
@@ -40,7 +44,8 @@ class Drive(Protocol):
     """
 
     name: str  # by which settings, records and figures know it
-    chunk_bytes: int  # how much to `put` at a time; only the last chunk of a file may be shorter
+    chunk_bytes: int  # how much to `put` at a time, from one multiple of it to the next
+    finish_brings_last: bool  # the last chunk makes the file visible, so that `finish` sends it
 
     def owns(self, corp_index: int, item_id: str) -> bool:
         """True if this can be the id of an item of that corporation."""
@@ -54,23 +59,32 @@ class Drive(Protocol):
     def remove_empty_folder(self, folder_id: str) -> None:
         """Remove a folder that was made for nothing; one that is not empty, or not there, stays as it is."""
 
-    def begin(self, delivery: Delivery) -> Json:
-        """Open a session; nothing is visible in the drive yet."""
+    def begin(self, delivery: Delivery, previous: Json | None = None) -> tuple[Json, int]:
+        """Open a session; return it and how many bytes the drive holds already: none, or all of a file that is there.
 
-    def held(self, session: Json) -> int | None:
-        """Return how many bytes, from the first on, the drive safely holds; None if it knows no such session any more."""
+        `previous` is a session that could not be gone on with. Nothing new is visible in the drive yet.
+        """
+
+    def held(self, session: Json, delivery: Delivery) -> int | None:
+        """Return how many bytes, from the first on, the drive safely holds.
+
+        None if it knows no such session any more, or if the session was for another name.
+        """
 
     def put(self, session: Json, offset: int, data: bytes) -> int:
-        """Hand over bytes at their position; return the position to go on from."""
+        """Hand over bytes at their position; return the position to go on from. May note in the session what it learned."""
 
     def secure(self, session: Json, offset: int) -> Json:
         """Make everything before `offset` durable; return the session to save with it."""
 
-    def finish(self, delivery: Delivery, session: Json, may_place: Callable[[], None]) -> DriveItem:
+    def finish(
+        self, delivery: Delivery, session: Json, last: bytes, may_place: Callable[[], None]
+    ) -> DriveItem:
         """Verify the bytes against the delivery and make the file visible; an answer lost before is found out.
 
-        `may_place` is called right before the step that makes the file visible, and raises if this attempt must not
-        take it. Raises NotVerified if the drive holds other bytes, and NameTaken if something else is in that place.
+        `last` are the bytes that were not `put`, if this drive's `finish_brings_last`. `may_place` is called right before
+        the step that makes the file visible, and raises if this attempt must not take it. Raises NotVerified if the drive
+        holds other bytes, and NameTaken if something else is in that place.
         """
 
     def release(self, session: Json) -> None:
@@ -81,6 +95,19 @@ class Drive(Protocol):
 
     def read(self, item_id: str, first: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yield a file's bytes from the byte `first` on, `length` of them or all that follow.
+
+        Raises FileNotFoundError if the drive has no such file.
+        """
+
+    def size_now(self, item_id: str) -> int | None:
+        """Return how many bytes a file has, where people may change it and the drive vouches for what they leave.
+
+        None where only the catalogue knows how long it should be: what is shorter there was cut. Raises FileNotFoundError
+        if the drive has no such file.
+        """
+
+    def is_same(self, item_id: str, info: Json | None) -> bool | None:
+        """Say whether a file is still as it was when the drive told `info` of it; None if only its bytes can tell.
 
         Raises FileNotFoundError if the drive has no such file.
         """

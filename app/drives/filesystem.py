@@ -43,11 +43,11 @@ log = logging.getLogger(__name__)
 
 
 class FilesystemDrive:
-    name = "filesystem"
     chunk_bytes = 4 * 2**20
+    finish_brings_last = False
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, name: str = "filesystem") -> None:
+        self._root, self.name = root, name
 
     def owns(self, corp_index: int, item_id: str) -> bool:
         parts = item_id.split("/")
@@ -78,16 +78,16 @@ class FilesystemDrive:
         with suppress(OSError):
             self._path(folder_id).rmdir()
 
-    def begin(self, delivery: Delivery) -> Json:
+    def begin(self, delivery: Delivery, previous: Json | None = None) -> tuple[Json, int]:  # noqa: ARG002  a draft is always new
         # A name of this session alone: whatever an earlier one of the same upload still does, it does to its own draft.
         session: Json = {"draft": f"{delivery.upload_id.hex}-{secrets.token_hex(6)}", "secured": 0}
         with self._trouble_by_name():
             # A path that is too long is told before the bytes are sent.
             self._child_id(delivery.parent_id, delivery.name)
-            os.close(self._open_draft(session, make=True))
-        return session
+        # The draft comes with the first byte: nobody would remove one whose session was never saved.
+        return session, 0
 
-    def held(self, session: Json) -> int | None:
+    def held(self, session: Json, delivery: Delivery) -> int | None:  # noqa: ARG002  a draft is for any name
         # Bytes behind the last `secure` may be holes after a power cut, whatever the file's size says.
         with self._trouble_by_name():
             draft = self._draft(session)
@@ -121,7 +121,13 @@ class FilesystemDrive:
                 os.close(descriptor)
         return session | {"secured": offset}
 
-    def finish(self, delivery: Delivery, session: Json, may_place: Callable[[], None]) -> DriveItem:
+    def finish(
+        self,
+        delivery: Delivery,
+        session: Json,
+        last: bytes,  # noqa: ARG002  it was put, like all before it
+        may_place: Callable[[], None],
+    ) -> DriveItem:
         with self._trouble_by_name():
             draft = self._draft(session)
             placed = self._child_id(delivery.parent_id, delivery.name)
@@ -130,6 +136,9 @@ class FilesystemDrive:
                 self._verify(delivery, path)
                 may_place()
             else:
+                if delivery.size == 0:  # nothing was put
+                    may_place()  # a late attempt must not leave a new draft behind
+                    os.close(self._open_draft(session, make=True))
                 self._verify(delivery, draft)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 may_place()
@@ -207,6 +216,13 @@ class FilesystemDrive:
             while chunk := file.read(min(left, 2**20)):
                 yield chunk
                 left -= len(chunk)
+
+    def size_now(self, item_id: str) -> int | None:  # noqa: ARG002
+        return None
+
+    def is_same(self, item_id: str, info: Json | None) -> bool | None:  # noqa: ARG002  a disk remembers no hash
+        self._path(item_id).stat()
+        return None
 
     def children(self, folder_id: str) -> Iterator[DriveItem]:
         with os.scandir(self._path(folder_id)) as entries:

@@ -1,9 +1,9 @@
 """The route of a file's bytes, whole or in part, straight from the drive."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +20,9 @@ from app.web.problems import problem, responses
 from app.web.ranges import Part, Unsatisfiable
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 router = APIRouter(tags=["items"])
 
@@ -52,25 +55,28 @@ async def send_content(
     request: Request, item_id: str, corp_index: Corporation, mine: means.Given
 ) -> Response:
     """Send a file as the drive has it, or the range of it that is asked for."""
-    item = await mine.in_database(_file, corp_index, item_id)
-    headers = _headers(item)
+    item, drive_name = await mine.in_database(_file, corp_index, item_id)
+    drive = mine.drives.named(drive_name)
+    size_now = await _fetched(mine, item, drive.size_now, item_id)
+    size = item.size if size_now is None else size_now
+    headers = _headers(item, size)
     if _is_known(request, headers.get("ETag")):
         kept = {name: headers[name] for name in ("ETag", "Cache-Control")}
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=kept)
     if request.method == "HEAD":  # a range is for GET alone (RFC 9110, section 14.2)
         return Response(headers=headers)
     try:
-        part = _wanted(request, item, headers.get("ETag"))
+        part = None if size is None else _wanted(request, size, headers.get("ETag"))
     except Unsatisfiable:
-        detail = f"the range lies beyond the end of the file, which has {item.size} bytes"
-        beyond = {"Content-Range": f"bytes */{item.size}"}
+        detail = f"the range lies beyond the end of the file, which has {size} bytes"
+        beyond = {"Content-Range": f"bytes */{size}"}
         return problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail, beyond)
     status = HTTPStatus.OK
-    if part is not None and item.size is not None:
+    if part is not None and size is not None:
         status = HTTPStatus.PARTIAL_CONTENT
-        headers |= {"Content-Range": part.as_header(item.size), "Content-Length": str(part.length)}
-    chunks = mine.drive.read(item_id, *((part.first, part.length) if part else ()))
-    first = await _first(mine, item, chunks)
+        headers |= {"Content-Range": part.as_header(size), "Content-Length": str(part.length)}
+    chunks = drive.read(item_id, *((part.first, part.length) if part else ()))
+    first = await _fetched(mine, item, next, chunks, b"")
     return StreamingResponse(_stream(mine, first, chunks), status, headers)
 
 
@@ -95,25 +101,28 @@ def _is_known(request: Request, etag: str | None) -> bool:
     )
 
 
-def _wanted(request: Request, item: Item, etag: str | None) -> Part | None:
-    condition = request.headers.get("if-range")
-    if item.size is None or (condition is not None and condition != etag):
+def _wanted(request: Request, size: int, etag: str | None) -> Part | None:
+    if request.headers.get("if-range", etag) != etag:
         return None
-    return ranges.wanted(request.headers.get("range"), item.size)
+    return ranges.wanted(request.headers.get("range"), size)
 
 
-def _file(corp_index: int, item_id: str) -> Item:
+def _file(corp_index: int, item_id: str) -> tuple[Item, str]:
+    """Return the file's item, and the name of the drive that it is in."""
     with session_scope() as session:
         found = catalogue.item(session, corp_index, item_id)
+        drive = catalogue.drive_name(session, corp_index)
     if found.kind != Kind.FILE:
         raise NotFound("a folder has no content")
-    return found
+    return found, drive
 
 
-async def _first(mine: Means, item: Item, chunks: Iterator[bytes]) -> bytes:
-    """Fetch the first bytes while the answer can still be another one."""
+async def _fetched(
+    mine: Means, item: Item, ask: Callable[[*Arguments], Result], *arguments: *Arguments
+) -> Result:
+    """Fetch from the drive while the answer can still be another one."""
     try:
-        return await mine.on_drive(next, chunks, b"")
+        return await mine.on_drive(ask, *arguments)
     except OSError as error:
         log.exception(
             "item %r of corporation %d: the drive does not give its bytes",
@@ -130,17 +139,18 @@ async def _stream(mine: Means, first: bytes, chunks: Iterator[bytes]) -> AsyncIt
         chunk = await mine.on_drive(next, chunks, b"")
 
 
-def _headers(item: Item) -> dict[str, str]:
+def _headers(item: Item, size: int | None) -> dict[str, str]:
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Disposition": _attachment(item.name),
         "X-Content-Type-Options": "nosniff",  # nobody's file becomes a page of ours
-        "Accept-Ranges": "none" if item.size is None else "bytes",
+        "Accept-Ranges": "none" if size is None else "bytes",
         "Cache-Control": "private, no-cache",  # kept by the asker's own cache alone, which asks whether it still holds
     }
-    if item.size is not None:
-        headers["Content-Length"] = str(item.size)
-    if item.sha256 is not None:
+    if size is not None:
+        headers["Content-Length"] = str(size)
+    is_altered = (item.drive_info or {}).get("verified") == "altered"
+    if item.sha256 is not None and size == item.size and not is_altered:
         headers["ETag"] = f'"{item.sha256}"'
     return headers
 

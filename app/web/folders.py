@@ -42,18 +42,20 @@ async def make(
     """Make a folder, and what is missing of the path to it; one that is there is the answer too (200)."""
     wanted = await receiving.document(request, _NEW_FOLDER)
     above, name = names.split(wanted.path)
-    parent_id = await mine.in_database(_parent, corp_index, wanted.parent_id)
+    parent_id, drive = await mine.in_database(_parent, corp_index, wanted.parent_id)
     # Both wait: for the drive, and for the database in between.
-    made, is_new = await mine.on_drive(_make, mine.drive, corp_index, parent_id, (*above, name))
+    made, is_new = await mine.on_drive(_make, mine.drives.named(drive), corp_index, parent_id, (*above, name))
     if not is_new:
         response.status_code = HTTPStatus.OK
     return told(made)
 
 
-def _parent(corp_index: int, parent_id: str | None) -> str:
+def _parent(corp_index: int, parent_id: str | None) -> tuple[str, str]:
+    """Return the folder's id, and the name of the drive that it is in."""
     with session_scope() as session:
         parent = parent_id or catalogue.root_id(session, corp_index)
-        return catalogue.folder(session, corp_index, parent).drive_item_id
+        folder_id = catalogue.folder(session, corp_index, parent).drive_item_id
+        return folder_id, catalogue.drive_name(session, corp_index)
 
 
 def _make(drive: Drive, corp_index: int, parent_id: str, path: tuple[str, ...]) -> tuple[Item, bool]:

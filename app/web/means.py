@@ -9,8 +9,8 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from app import tokens
-from app.drives.base import Drive
-from app.drives.filesystem import FilesystemDrive
+from app.drive_settings import drive_settings
+from app.drives.registry import Drives
 from app.settings import Settings
 from app.staging import Staging
 from app.web.waker import Waker
@@ -41,7 +41,7 @@ class Means:
     """Disk, drive and database have threads of their own: one that hangs does not take the others' away."""
 
     staging: Staging
-    drive: Drive
+    drives: Drives
     waker: Waker
     operators: Operators
     disk_threads: CapacityLimiter
@@ -61,7 +61,7 @@ class Means:
 def make(chosen: Settings) -> Means:
     return Means(
         staging=Staging(chosen.staging_dir, chosen.max_upload_bytes, chosen.staging_reserve_bytes),
-        drive=FilesystemDrive(chosen.drive_dir),
+        drives=Drives(drive_settings()),
         waker=Waker(chosen.wake_window),
         operators=Operators(),
         disk_threads=CapacityLimiter(DISK_THREADS),

@@ -91,6 +91,7 @@ def _gauges(found: Figures) -> Iterator[Metric]:
         uploads.add_metric([state], found.uploads.get(state, 0))
     yield uploads
     yield _postponed(found)
+    yield from _drives(found)
     yield GaugeMetricFamily(
         "haulage_oldest_waiting_seconds",
         "How long the oldest queued upload has waited since it was queued or first tried; 0 if none waits",
@@ -109,6 +110,25 @@ def _gauges(found: Figures) -> Iterator[Metric]:
     for labels, number in sorted(by_kind.items()):
         sessions.add_metric(labels, number)
     yield sessions
+
+
+def _drives(found: Figures) -> Iterator[Metric]:
+    paused = GaugeMetricFamily(
+        "haulage_drive_paused",
+        "1 while nobody is to ask this drive, by the reason",
+        labels=["drive", "reason"],
+    )
+    for name, pause in sorted(found.pauses.items()):
+        paused.add_metric([name, pause.reason], 1)
+    yield paused
+    for what, meaning in (
+        ("requests", "Requests to a drive in the last minute that is over"),
+        ("units", "What Microsoft counts for them"),
+    ):
+        told = GaugeMetricFamily(f"haulage_drive_{what}_last_minute", meaning, labels=["drive"])
+        for name, asked in sorted(found.asked.items()):
+            told.add_metric([name], getattr(asked, what))
+        yield told
 
 
 def _postponed(found: Figures) -> Metric:

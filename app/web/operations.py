@@ -6,7 +6,7 @@ from itertools import groupby
 
 from fastapi import APIRouter, Response
 
-from app import figures
+from app import figures, pauses
 from app.database import session_scope
 from app.figures import Connection, Figures, Minute
 from app.models import State
@@ -91,6 +91,7 @@ async def operations(mine: means.Given) -> Response:
         },
         bar={"width": BAR_WIDTH, "height": BAR_HEIGHT},
         flower_url=chosen.flower_url,
+        sentence=pauses.sentence,
     )
 
 

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from app import catalogue, listing, names
+from app import catalogue, listing, names, pauses
 from app.errors import BadRequest, NotFound
-from app.models import Corporation, Item, Kind, State, Upload
+from app.models import Corporation, DriveState, Item, Kind, State, Upload
 from app.web import addresses
 
 ROWS = 200
@@ -72,6 +72,7 @@ class Shown:
     corporation: Corporation
     folder: Folder
     uploads: Uploads
+    pause: DriveState | None  # of the corporation's drive
 
 
 def read(session: Session, corp_index: int, path: str, after: str, since: datetime | None) -> Shown:
@@ -79,7 +80,13 @@ def read(session: Session, corp_index: int, path: str, after: str, since: dateti
     if "\0" in after:
         raise BadRequest("the name key after which to go on cannot contain a NUL character")
     corporation = session.get_one(Corporation, corp_index)
-    return Shown(corporation, _folder(session, corp_index, path, after), _uploads(session, corp_index, since))
+    paused = pauses.now(session)
+    return Shown(
+        corporation,
+        _folder(session, corp_index, path, after),
+        _uploads(session, corp_index, since, paused),
+        paused.get(corporation.drive),
+    )
 
 
 def address(path: Sequence[str], after: str = "") -> str:
@@ -129,13 +136,15 @@ def _entry(item: Item, below: list[str]) -> Entry:
     return Entry(item, addresses.content(item.corp_index, item.drive_item_id), is_folder=False)
 
 
-def _uploads(session: Session, corp_index: int, since: datetime | None) -> Uploads:
+def _uploads(
+    session: Session, corp_index: int, since: datetime | None, paused: Mapping[str, DriveState]
+) -> Uploads:
     root = catalogue.root_id(session, corp_index)
 
     def told(state: State, order: ColumnElement[Any], limit: int) -> list[Mapping[str, Any]]:
         which = (Upload.corp_index == corp_index, Upload.state == state, Upload.state != State.STORED)
         found = session.scalars(select(Upload).where(*which).order_by(order).limit(limit))
-        return [_told(upload, root) for upload in found]
+        return [_told(upload, root, paused) for upload in found]
 
     return Uploads(
         unfinished=_counts(
@@ -148,9 +157,9 @@ def _uploads(session: Session, corp_index: int, since: datetime | None) -> Uploa
     )
 
 
-def _told(upload: Upload, root: str) -> Mapping[str, Any]:
+def _told(upload: Upload, root: str, paused: Mapping[str, DriveState]) -> Mapping[str, Any]:
     above = () if upload.parent_id == root else ("…",)
-    return listing.describe(upload) | {
+    return listing.describe(upload, paused) | {
         "path": "/".join((*above, *upload.folder, upload.name)),
         "url": addresses.upload(upload.corp_index, upload.id),
         "is_ending": upload.cancel_requested,

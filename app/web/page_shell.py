@@ -39,6 +39,7 @@ def _templates() -> Environment:
         "size": page_words.size,
         "span": page_words.span,
         "moment": page_words.moment,
+        "clock": page_words.clock,
         "number": "{:,}".format,
     }
     made.globals |= {"static": _address, "version": _version, "count": page_words.count}

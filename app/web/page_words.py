@@ -42,3 +42,8 @@ def count(number: int, singular: str, plural: str = "") -> str:
 def moment(at: datetime) -> str:
     """Say a point in time, in UTC, which every reader can be told."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def clock(at: datetime) -> str:
+    """Say a time of today, in UTC."""
+    return at.astimezone(UTC).strftime("%H:%M:%S")

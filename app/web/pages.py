@@ -132,6 +132,7 @@ async def files(
         corporation=shown.corporation,
         folder=shown.folder,
         uploads=shown.uploads,
+        pause=shown.pause,
         api=f"{addresses.API}{addresses.CORPORATION.format(corp_index=corp_index)}",
         page_header=access.PAGE_HEADER,
     )

@@ -1,6 +1,6 @@
 """The routes of uploads: receive a file, tell what has become of it, list, cancel and retry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -9,11 +9,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query, Request, Response
 
-from app import intake, listing, results, steering, uploads
+from app import intake, listing, pauses, results, steering, uploads
 from app.database import session_scope
 from app.errors import BadRequest
 from app.listing import Cursor
-from app.models import State, Upload
+from app.models import DriveState, State, Upload
 from app.web import addresses, means, receiving, wishes
 from app.web.access import Corporation
 from app.web.forms import FILE_FIELD, MAX_OVERHEAD_BYTES, Form, is_form
@@ -24,7 +24,7 @@ router = APIRouter(tags=["uploads"], responses=responses())
 
 @dataclass(frozen=True)
 class UploadAnswer:
-    """`folder` is a path of names; `reason` is a stable code, of the failure or of the last setback.
+    """`folder` is a path of names; `reason` is a stable code, of the failure, of the last setback or of the drive's pause.
 
     `transferred` counts bytes; speed and time left are those of the transfer under way, as far as they are known.
     """
@@ -122,7 +122,7 @@ async def list_uploads(
     """List uploads, the newest first."""
     states = sorted(set(state or ()))
     behind = None if cursor is None else Cursor.from_text(cursor)
-    one_more = await mine.in_database(_list, corp_index, states, behind, limit + 1)
+    one_more, paused = await mine.in_database(_list, corp_index, states, behind, limit + 1)
     found = one_more[:limit]
     following = None
     if len(one_more) > limit:
@@ -130,22 +130,24 @@ async def list_uploads(
         following = addresses.uploads(
             corp_index, state=[str(one) for one in states], cursor=last, limit=limit
         )
-    return UploadsAnswer([told(upload) for upload in found], following)
+    return UploadsAnswer([told(upload, paused) for upload in found], following)
 
 
-def _list(corp_index: int, states: list[State], behind: Cursor | None, limit: int) -> Sequence[Upload]:
+def _list(
+    corp_index: int, states: list[State], behind: Cursor | None, limit: int
+) -> tuple[Sequence[Upload], Mapping[str, DriveState]]:
     with session_scope() as session:
-        return listing.page(session, corp_index, states, behind, limit)
+        return listing.page(session, corp_index, states, behind, limit), pauses.now(session)
 
 
 @router.get(addresses.CORPORATION + "/uploads/{upload_id}")
 async def show(upload_id: UUID, corp_index: Corporation, mine: means.Given) -> UploadAnswer:
-    return told(await mine.in_database(_find, corp_index, upload_id))
+    return told(*await mine.in_database(_find, corp_index, upload_id))
 
 
-def _find(corp_index: int, upload_id: UUID) -> Upload:
+def _find(corp_index: int, upload_id: UUID) -> tuple[Upload, Mapping[str, DriveState]]:
     with session_scope() as session:
-        return uploads.get(session, corp_index, upload_id)
+        return uploads.get(session, corp_index, upload_id), pauses.now(session)
 
 
 @router.post(addresses.CORPORATION + "/uploads/{upload_id}/cancel", responses=responses(HTTPStatus.CONFLICT))
@@ -191,9 +193,9 @@ def _retry_failed(corp_index: int) -> tuple[list[UUID], int]:
         return retried, steering.retriable(session, corp_index)
 
 
-def told(upload: Upload) -> UploadAnswer:
+def told(upload: Upload, paused: Mapping[str, DriveState] | None = None) -> UploadAnswer:
     return UploadAnswer(
-        **listing.describe(upload),
+        **listing.describe(upload, paused),
         url=addresses.upload(upload.corp_index, upload.id),
         content_url=upload.item_id and addresses.content(upload.corp_index, upload.item_id),
     )

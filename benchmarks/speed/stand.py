@@ -36,9 +36,9 @@ class Stand:
                 cursor.execute(statement, parameters)
                 return cursor.fetchall() if cursor.description else []
 
-    def prepare(self, uploads: int, size: int) -> None:
+    def prepare(self, uploads: int, size: int, corp: str = CORP) -> None:
         """Stage files of so many bytes, commit their rows and send their wake-ups; no worker must be running."""
-        self.run(BIN / "python", "-m", "benchmarks.speed.prepare", str(uploads), str(size))
+        self.run(BIN / "python", "-m", "benchmarks.speed.prepare", str(uploads), str(size), corp)
 
     def run(self, *command: str | Path, **extra: str) -> None:
         """Run a program of this benchmark to its end, in the environment of the installation."""

@@ -128,6 +128,12 @@ class Haulage:
 
     server_log_began: int = 0
 
+    def kill_all(self) -> None:
+        for process in self.system.processes.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what was stopped, and hears nothing else
+            process.wait()
+
 
 def wait_until(
     condition: Callable[[], object],
@@ -152,10 +158,7 @@ def haulage(installation: Installation, tmp_path: Path) -> Iterator[Haulage]:
     try:
         yield made
     finally:
-        for process in system.processes.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # also what was stopped, and hears nothing else
-            process.wait()
+        made.kill_all()
 
 
 @pytest.fixture

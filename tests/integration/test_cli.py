@@ -243,7 +243,7 @@ def test_a_token_is_somebodys(installation: Installation, options: tuple[str, ..
 
 
 def test_corporations_are_added_and_listed(installation: Installation) -> None:
-    assert as_json("corp", "add", 9, "Nine") == {"corp_index": 9, "root_id": "9"}
+    assert as_json("corp", "add", 9, "Nine") == {"corp_index": 9, "root_id": "9", "drive": "filesystem"}
     assert [one["corp_index"] for one in as_json("corp", "list")] == [CORP, 9]
 
 

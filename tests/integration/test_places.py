@@ -21,14 +21,6 @@ def before(installation: Installation) -> Installation:
     return installation
 
 
-def test_looking_binds_nobody(installation: Installation) -> None:
-    one, other = held(installation, BEFORE), held(installation, OTHER)
-
-    for _ in range(2):
-        assert places.look(one, ROOT).name == "a.txt"
-        assert places.look(other, ROOT).name == "a.txt"
-
-
 def test_taking_keeps_rivals_out(installation: Installation) -> None:
     one, other = held(installation, BEFORE), held(installation, OTHER, "A.TXT")
     places.take(one, ROOT, 0)
@@ -56,9 +48,8 @@ def test_the_same_bytes_are_there_already(before: Installation, policy: OnConfli
 def test_other_bytes_are_refused(before: Installation) -> None:
     upload = held(before, OTHER)
 
-    for find in (lambda: places.look(upload, ROOT), lambda: places.take(upload, ROOT, 0)):
-        with pytest.raises(NameTaken):
-            find()
+    with pytest.raises(NameTaken):
+        places.take(upload, ROOT, 0)
     assert row(upload.id).reserved_key is None
 
 

@@ -20,6 +20,8 @@ WITHOUT_CORPORATION = {
     "staging_identity",
     "tallies",
     "tally_horizon",
+    "drives",
+    "drive_requests",
     "api_tokens",  # an operator's belongs to none, and opens none
 }
 

@@ -192,7 +192,7 @@ def test_what_an_attempt_that_is_over_told_of_itself_is_forgotten(
 WRITES = {
     "extend": lambda session, held: uploads.extend(session, held, LEASE),
     "ensure": lambda session, held: uploads.ensure(session, held, LEASE),
-    "save_staged": lambda session, held: uploads.save_staged(session, held, Staged(uuid4(), 3, 64 * "0")),
+    "save_staged": lambda session, held: uploads.save_staged(session, held, Staged(uuid4(), 3, 64 * "0", "")),
     "tell": lambda session, held: uploads.tell(session, held, 3),
     "checkpoint": lambda session, held: uploads.checkpoint(session, held, {"draft": "x"}, 3),
     "reserve": lambda session, held: uploads.reserve(session, held, ROOT, held.name),

@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import HaulageError, Postponed
 from app.figures import Connection, Figures
-from app.models import State
+from app.models import DriveState, State
+from app.pauses import Asked
 from app.settings import Settings
 from app.web import metrics
 from local.home import PROJECT
@@ -352,6 +353,8 @@ def told() -> dict[str, set[str]]:
         totals={(kind, "filesystem"): 1 for kind in kinds},
         connections=[Connection(1, "worker", "host", 2, "TLSv1.3", "idle", 1.0, 1.0)],
         postponed={"drive_unavailable": 1},
+        pauses={"reports": DriveState(name="reports", reason="drive_full")},
+        asked={"reports": Asked(1, 2)},
     )
     families = text_string_to_metric_families(metrics._as_text(found).decode())
     samples = [one for family in families for one in family.samples]
@@ -372,7 +375,17 @@ def codes_below(error: type[HaulageError]) -> set[str]:
     return {error.code}.union(*map(codes_below, error.__subclasses__()))
 
 
-PASSING = {"postponed", "slice_ended", "shutting_down", "name_busy"}  # a matter of course, or of seconds
+# A matter of course, or of seconds; a class that is never raised itself.
+PASSING = {
+    "postponed",
+    "slice_ended",
+    "shutting_down",
+    "name_busy",
+    "drive_item_busy",
+    "drive_throttled",
+    "drive_halted",
+    "drive_pauses",  # told as the reason that the drive pauses for
+}
 
 
 def test_whatever_puts_uploads_off_for_long_has_its_alert() -> None:

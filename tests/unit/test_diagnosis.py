@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -363,7 +364,7 @@ def test_a_drive_without_hard_links_is_told(
 ) -> None:
     monkeypatch.setattr(disks, "file_system", lambda *_: kind)
 
-    found = disks.drive(tmp_path)
+    found = disks.drive("DRIVE_DIR", tmp_path)
 
     assert found.level == level
     assert kind in found.found
@@ -373,7 +374,10 @@ def test_a_drive_without_hard_links_is_told(
 def test_a_directory_that_this_user_may_not_use_is_bad(
     name: str, tmp_path: disks.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = {"drive": disks.drive, "inbox": lambda folder: disks.inbox(chosen(inbox_dir=folder))}[name]
+    look = {
+        "drive": partial(disks.drive, "DRIVE_DIR"),
+        "inbox": lambda folder: disks.inbox(chosen(inbox_dir=folder)),
+    }[name]
     assert look(tmp_path).level is Level.GOOD
     monkeypatch.setattr(disks.os, "access", lambda *_: False)  # root may do everything
 

@@ -63,7 +63,16 @@ def test_every_decision_that_is_referred_to_is_there() -> None:
 def test_every_code_is_explained() -> None:
     explained = set(re.findall(r"`([a-z_]+)`", (PROJECT / "docs" / "problems.md").read_text()))
     # Nobody is told of these: they end a process, are never raised themselves, or never leave a worker.
-    silent = {"unfit", "bad_settings", "refused", "failed", "setback", "not_examined", "lost_claim"}
+    silent = {
+        "unfit",
+        "bad_settings",
+        "refused",
+        "failed",
+        "setback",
+        "not_examined",
+        "lost_claim",
+        "drive_halted",
+    }
     sources = [*(PROJECT / "app").glob("*.py"), *(PROJECT / "app" / "web").glob("*.py")]
     written = {code for file in sources for code in re.findall(r'code = "(\w+)"', file.read_text())}
 

@@ -37,11 +37,11 @@ def delivery(
     content: bytes = NEW, name: str = "a.txt", upload_id: UUID | None = None, **more: Any
 ) -> Delivery:
     digest = hashlib.sha256(content).hexdigest()
-    return Delivery(upload_id or uuid4(), more.pop("parent_id", "7"), name, len(content), digest, **more)
+    return Delivery(upload_id or uuid4(), more.pop("parent_id", "7"), name, len(content), digest, "", **more)
 
 
 def sent(drive: FilesystemDrive, to: Delivery, content: bytes) -> dict[str, Any]:
-    session = drive.begin(to)
+    session = drive.begin(to)[0]
     drive.put(session, 0, content)
     return drive.secure(session, len(content))
 
@@ -50,7 +50,7 @@ def stored(drive: FilesystemDrive, content: bytes, **more: Any) -> tuple[Deliver
     """Bring a file into the drive, up to the point where its upload would be completed."""
     to = delivery(content, **more)
     session = sent(drive, to, content)
-    drive.finish(to, session, lambda: None)
+    drive.finish(to, session, b"", lambda: None)
     return to, session
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_visible_until_it_is_finished(drive: FilesystemDrive) -> None
     session = sent(drive, to, NEW)
 
     assert list(drive.children("7")) == []
-    made = drive.finish(to, session, lambda: None)
+    made = drive.finish(to, session, b"", lambda: None)
 
     assert (made.id, made.name, made.kind, made.size) == ("7/a.txt", "a.txt", Kind.FILE, len(NEW))
     assert b"".join(drive.read("7/a.txt")) == NEW
@@ -90,46 +90,46 @@ def test_release_leaves_the_file_and_nothing_else(drive: FilesystemDrive) -> Non
 
 def test_a_session_goes_on_in_another_process(drive: FilesystemDrive) -> None:
     to = delivery()
-    session = drive.begin(to)
+    session = drive.begin(to)[0]
     drive.put(session, 0, NEW[:4])
     session = drive.secure(session, 4)
 
     other = FilesystemDrive(drive._root)
-    assert other.held(session) == 4
+    assert other.held(session, delivery()) == 4
     other.put(session, 4, NEW[4:])
-    other.finish(to, session, lambda: None)
+    other.finish(to, session, b"", lambda: None)
 
     assert at(drive) == NEW
 
 
 def test_only_secured_bytes_count_as_held(drive: FilesystemDrive) -> None:
-    session = drive.begin(delivery())
+    session = drive.begin(delivery())[0]
 
     drive.put(session, 0, NEW)
 
-    assert drive.held(session) == 0
-    assert drive.held(drive.secure(session, 4)) == 4
+    assert drive.held(session, delivery()) == 0
+    assert drive.held(drive.secure(session, 4), delivery()) == 4
 
 
 def test_a_draft_that_lost_bytes_holds_none(drive: FilesystemDrive) -> None:
     session = sent(drive, delivery(), NEW)
     os.truncate(drive._draft(session), 3)
 
-    assert drive.held(session) == 0
+    assert drive.held(session, delivery()) == 0
 
 
 def test_a_draft_that_is_gone_is_a_session_that_is_gone(drive: FilesystemDrive) -> None:
     session = sent(drive, delivery(), NEW)
     drive._draft(session).unlink()
 
-    assert drive.held(session) is None
+    assert drive.held(session, delivery()) is None
 
 
 def test_an_earlier_session_of_the_same_upload_cannot_touch_a_later_one(drive: FilesystemDrive) -> None:
     to = delivery()
     earlier = sent(drive, to, NEW)
     later = sent(drive, to, NEW)
-    drive.finish(to, later, lambda: None)
+    drive.finish(to, later, b"", lambda: None)
 
     drive.abort(earlier, to)
 
@@ -141,7 +141,7 @@ def test_a_clean_up_copes_with_a_path_that_was_too_long(drive: FilesystemDrive) 
 
     drive.abort(session, delivery(parent_id="/".join(["7", *["x" * 100] * 10])))
 
-    assert drive.held(session) is None
+    assert drive.held(session, delivery()) is None
 
 
 def test_an_id_belongs_to_its_corporation(drive: FilesystemDrive) -> None:
@@ -166,10 +166,10 @@ def test_a_short_write_is_gone_on_with(drive: FilesystemDrive, monkeypatch: pyte
         "app.drives.filesystem.os.pwrite", lambda fd, data, offset: pwrite(fd, data[:3], offset)
     )
     to = delivery()
-    session = drive.begin(to)
+    session = drive.begin(to)[0]
 
     assert drive.put(session, 0, NEW) == len(NEW)
-    drive.finish(to, session, lambda: None)
+    drive.finish(to, session, b"", lambda: None)
 
     assert at(drive) == NEW
 
@@ -186,7 +186,7 @@ def test_other_bytes_are_not_verified_and_not_shown(drive: FilesystemDrive, cont
     session = sent(drive, to, content)
 
     with pytest.raises(NotVerified):
-        drive.finish(to, session, lambda: None)
+        drive.finish(to, session, b"", lambda: None)
 
     assert at(drive) is None
 
@@ -194,8 +194,8 @@ def test_other_bytes_are_not_verified_and_not_shown(drive: FilesystemDrive, cont
 def test_finishing_twice_is_finishing_once(drive: FilesystemDrive) -> None:
     to, session = stored(drive, NEW)
 
-    assert drive.held(session) == len(NEW)
-    again = drive.finish(to, session, lambda: None)
+    assert drive.held(session, delivery()) == len(NEW)
+    again = drive.finish(to, session, b"", lambda: None)
     drive.release(session)
 
     assert again.id == "7/a.txt"
@@ -212,7 +212,7 @@ def test_a_lost_claim_is_noticed_right_before_the_file_would_be_seen(drive: File
     session = sent(drive, to, NEW)
 
     with pytest.raises(LostClaim):
-        drive.finish(to, session, lost)
+        drive.finish(to, session, b"", lost)
 
     assert at(drive) is None
 
@@ -286,7 +286,7 @@ def test_of_rivals_for_one_place_exactly_one_gets_it(drive: FilesystemDrive, riv
         session = sent(drive, to, content)
         start.wait()
         with suppress(NameTaken):
-            drive.finish(to, session, lambda: None)
+            drive.finish(to, session, b"", lambda: None)
             won.append(content)
 
     threads = [threading.Thread(target=try_it, args=(bytes([number]) * 5,)) for number in range(rivals)]
@@ -394,16 +394,16 @@ def wake_up_late(
         pause.active = True
         # What it comes to is refused by its token; here only what it does to the drive counts.
         with suppress(HaulageError, OSError):
-            drive.finish(to, session, pause.step)
+            drive.finish(to, session, b"", pause.step)
         pause.active = False
     return pause.count >= number
 
 
 def finish_again(drive: FilesystemDrive, to: Delivery, session: dict[str, Any]) -> None:
-    offset = drive.held(session)
+    offset = drive.held(session, delivery())
     if offset < to.size:
         drive.put(session, offset, NEW[offset:])
-    drive.finish(to, session, lambda: None)
+    drive.finish(to, session, b"", lambda: None)
 
 
 def outlive(
@@ -504,7 +504,7 @@ def test_an_attempt_that_dies_at_any_step_is_gone_on_with(
             pause = Pause(patched, number, die)
             pause.active = True
             with suppress(Died):
-                drive.finish(to, session, pause.step)
+                drive.finish(to, session, b"", pause.step)
         if pause.count < number:
             return
 
@@ -548,7 +548,7 @@ def test_an_abort_that_dies_at_any_step_is_gone_on_with(
 
 def test_a_late_writer_leaves_no_draft_behind(drive: FilesystemDrive) -> None:
     to = delivery()
-    session = drive.begin(to)
+    session = drive.begin(to)[0]
     drive.put(session, 0, NEW[:4])
     drive.abort(session, to)
 
@@ -605,8 +605,8 @@ def test_a_drive_that_is_not_mounted_is_tried_again_later(
         "begin": lambda: away.begin(to),
         "put": lambda: away.put(session, 0, NEW),
         "secure": lambda: away.secure(session, 3),
-        "held": lambda: away.held(session),
-        "finish": lambda: away.finish(to, session, lambda: None),
+        "held": lambda: away.held(session, delivery()),
+        "finish": lambda: away.finish(to, session, b"", lambda: None),
         "abort": lambda: away.abort(session, to),
     }
 
@@ -649,7 +649,7 @@ def test_another_error_counts_as_a_failed_attempt(
     def broken(*_: object) -> None:
         raise OSError(errno.EACCES, "not allowed")
 
-    session = drive.begin(delivery())
+    session = drive.begin(delivery())[0]
     monkeypatch.setattr(os, "pwrite", broken)
 
     with pytest.raises(OSError, match="not allowed"):
@@ -682,7 +682,7 @@ def test_a_path_that_is_too_long_is_refused_for_good(drive: FilesystemDrive) -> 
 
 def test_a_path_that_is_too_long_is_told_before_the_bytes_are_sent(drive: FilesystemDrive) -> None:
     with pytest.raises(DrivePathTooLong):
-        drive.begin(delivery(parent_id="7/" + "x" * 900, name="y" * 250))
+        drive.begin(delivery(parent_id="7/" + "x" * 900, name="y" * 250))[0]
 
 
 def test_a_name_is_shortened_where_the_file_system_allows_less(

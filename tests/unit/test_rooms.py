@@ -13,11 +13,20 @@ ROOT = Path(__file__).parents[2]
 
 LADDER = (
     # These know nothing of the others.
-    ("app.errors", "app.models", "app.forksafe", "app.queue", "app.logs"),
+    ("app.errors", "app.models", "app.forksafe", "app.queue", "app.logs", "app.quickxor"),
     ("app.forkdoctor", "app.forkprobe", "app.forkkeeper"),  # copied to where nothing of ours is
-    ("app.names", "app.settings", "app.staging"),
+    ("app.names", "app.settings", "app.staging", "app.graph", "app.vault"),
+    ("app.drive_settings",),
     ("app.inbox", "app.walk", "app.drives.base", "app.database", "app.checkup"),
-    ("app.drives.filesystem", "app.transfer", "app.catalogue", "app.tokens", "app.schema"),
+    (
+        "app.drives.filesystem",
+        "app.drives.onedrive",
+        "app.transfer",
+        "app.catalogue",
+        "app.tokens",
+        "app.schema",
+    ),
+    ("app.drives.registry", "app.drives.trial", "app.pauses"),
     ("app.uploads", "app.readiness", "app.tallies", "app.adoption"),
     ("app.steering", "app.listing", "app.figures"),
     (
@@ -33,14 +42,22 @@ LADDER = (
     ("app.wake", "app.attempt"),
     ("app.intake",),
     ("app.migrations", "app.web", "app.cli"),
-    ("tasks.shutdown", "tasks.flower", "tasks.quiet", "tasks.transport"),
+    ("tasks.shutdown", "tasks.flower", "tasks.quiet", "tasks.transport", "tasks.asked"),
     ("tasks.means", "tasks.patience"),
     ("tasks.uploads", "tasks.catalogue", "tasks.upkeep"),
     ("tasks.worker",),
 )
 # These have a ladder of their own, inside.
-PACKAGES = ("app.adoption", "app.diagnosis", "app.migrations", "app.web", "app.cli")
-READ_SETTINGS = ("app.settings", "app.database", "app.web", "app.cli", "tasks", "celeryconfig")
+PACKAGES = ("app.adoption", "app.graph", "app.diagnosis", "app.migrations", "app.web", "app.cli")
+READ_SETTINGS = (
+    "app.settings",
+    "app.drive_settings",
+    "app.database",
+    "app.web",
+    "app.cli",
+    "tasks",
+    "celeryconfig",
+)
 OURS = {"app", "tasks", "local", "tests", "benchmarks", "examples", "celeryconfig"}
 # Who may know whose world.
 WORLDS = {
@@ -50,6 +67,8 @@ WORLDS = {
     "celery": ("app.queue", "tasks"),
     "kombu": ("app.queue", "tasks", "celeryconfig"),
     "psycopg2": ("app.database",),
+    "requests": ("app.graph",),
+    "msal": ("app.graph",),
     "alembic": ("app.schema", "app.migrations"),
 }
 

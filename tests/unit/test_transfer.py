@@ -20,16 +20,20 @@ class Notes(list[tuple[Any, ...]]):
 
 class SmallDrive:
     chunk_bytes = 10
+    finish_brings_last = False
 
     def __init__(self, notes: Notes, kept: bytes = b"", keeps: int = 10) -> None:
         self.notes, self.bytes, self.keeps = notes, bytearray(kept), keeps
 
-    def begin(self, _delivery: Delivery) -> dict[str, Any]:
+    def begin(self, _delivery: Delivery, _previous: object = None) -> tuple[dict[str, Any], int]:
         self.notes.append(("begin",))
-        return {"secured": 0}
+        return {"secured": 0}, 0
 
-    def held(self, _session: dict[str, Any]) -> int:
+    def held(self, _session: dict[str, Any], _delivery: Delivery) -> int | None:
         return len(self.bytes)
+
+    def abort(self, session: dict[str, Any], _placed: Delivery | None) -> None:
+        self.notes.append(("abort", session))
 
     def put(self, _session: dict[str, Any], offset: int, data: bytes) -> int:
         assert offset == len(self.bytes)
@@ -61,7 +65,7 @@ class NotingWatch:
 
 
 def send(drive: Any, watch: Any, session: dict[str, Any] | None = None, content: bytes = CONTENT) -> Any:
-    delivery = Delivery(uuid4(), "7", "a.txt", len(content), "")
+    delivery = Delivery(uuid4(), "7", "a.txt", len(content), "", "")
     return transfer.send(drive, delivery, lambda: BufferedReader(BytesIO(content)), session, watch)
 
 
@@ -104,7 +108,7 @@ def test_a_transfer_goes_on_where_the_drive_says() -> None:
 
     assert drive.bytes == CONTENT
     assert notes.of("begin") == []
-    assert notes.of("put")[0] == (7, 10)
+    assert notes.of("put") == [(7, 3), (10, 10), (20, 5)], "from there to the drive's grid, and along it"
 
 
 def test_a_transfer_whose_bytes_are_all_there_sends_nothing() -> None:
@@ -128,7 +132,7 @@ def test_a_drive_that_keeps_less_than_it_is_given_gets_the_rest_again(keeps: int
 def test_an_empty_file_needs_a_session_and_nothing_more() -> None:
     notes = Notes()
 
-    assert send(SmallDrive(notes), NotingWatch(notes), content=b"") == {"secured": 0}
+    assert send(SmallDrive(notes), NotingWatch(notes), content=b"") == ({"secured": 0}, b"")
 
     assert notes == [("begin",), ("checkpoint", {"secured": 0}, 0)]
 
@@ -168,7 +172,7 @@ def test_a_long_transfer_is_saved_on_its_way(monkeypatch: pytest.MonkeyPatch) ->
     clock = iter(range(0, 1000, 6))  # seconds
     monkeypatch.setattr("app.transfer.monotonic", lambda: next(clock))
 
-    session = send(SmallDrive(notes), NotingWatch(notes))
+    session, _ = send(SmallDrive(notes), NotingWatch(notes))
 
     assert [one[1] for one in notes.of("checkpoint")] == [0, 10, 25] or [
         one[1] for one in notes.of("checkpoint")
@@ -187,10 +191,37 @@ def test_the_source_is_closed_whatever_happens() -> None:
     with pytest.raises(LostClaim):
         transfer.send(
             SmallDrive(notes),  # type: ignore[arg-type]
-            Delivery(uuid4(), "7", "a", 25, ""),
+            Delivery(uuid4(), "7", "a", 25, "", ""),
             source,
             None,
             NotingWatch(notes, steps=1, then=LostClaim("gone")),
         )
 
     assert opened[0].closed
+
+
+class LastInFinish(SmallDrive):
+    finish_brings_last = True
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 11, 20, 25])
+def test_what_makes_a_file_visible_is_left_for_the_end(size: int) -> None:
+    notes = Notes()
+    drive = LastInFinish(notes)
+
+    _, last = send(drive, NotingWatch(notes), content=CONTENT[:size])
+
+    assert bytes(drive.bytes) + last == CONTENT[:size]
+    assert (0 < len(last) <= drive.chunk_bytes) == (size > 0)
+
+
+def test_a_session_that_cannot_be_gone_on_with_is_ended_before_a_new_one_begins() -> None:
+    notes = Notes()
+
+    class Forgetful(SmallDrive):
+        def held(self, _session: dict[str, Any], _delivery: Delivery) -> int | None:
+            return None
+
+    send(Forgetful(notes), NotingWatch(notes), session={"secured": 7})
+
+    assert notes[:3] == [("abort", {"secured": 7}), ("begin",), ("checkpoint", {"secured": 0}, 0)]

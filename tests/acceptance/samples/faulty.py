@@ -20,8 +20,8 @@ def go_wrong(name):
         time.sleep(60)
 
 
-def finish(self, delivery, session, may_place):
-    made = _finish(self, delivery, session, may_place)
+def finish(self, delivery, session, last, may_place):
+    made = _finish(self, delivery, session, last, may_place)
     if "placed" in delivery.name:
         go_wrong(delivery.name)
     return made

@@ -1,0 +1,320 @@
+"""OneDrive for Business and SharePoint libraries, through Microsoft Graph.
+
+A file of at most one fragment is one PUT; a larger one goes through an upload session. In both the last request makes the file
+visible, so it belongs to `finish`. Whether something came about whose answer was lost is never guessed: we look. Rules and their
+sources: docs/onedrive.md.
+"""
+
+import errno
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from app.drives.base import Delivery, DriveItem
+from app.errors import (
+    Disconnected,
+    DriveFault,
+    DriveItemBusy,
+    DriveMissing,
+    NameTaken,
+    NotAFolder,
+    NotVerified,
+    SessionLost,
+)
+from app.graph import sessions
+from app.graph.answers import SOON
+from app.graph.client import Addresses, Request
+from app.graph.library import NAME_TAKEN, ROOT, WRITE, Library
+from app.graph.names import mapped
+from app.graph.sessions import FRAGMENT, GRID
+from app.models import Json, Kind
+
+# SharePoint's libraries rewrite these on their way in, so that size and hash are no longer those of what was sent; OneDrive
+# does not (rclone's documentation of its onedrive backend, and microsoft-graph-docs-contrib#8903).
+ALTERED = re.compile(
+    r"\.(doc[xm]?|dot[xm]?|xls[xmb]?|xlt[xm]?|ppt[xm]?|pot[xm]?|pps[xm]?|vsd[xm]?|one|msg|html?|aspx|jpe?g)",
+    re.IGNORECASE,
+)
+
+log = logging.getLogger(__name__)
+
+
+class OneDrive:
+    chunk_bytes = FRAGMENT
+    finish_brings_last = True
+
+    def __init__(self, name: str, library: Library, addresses: Addresses) -> None:
+        self.name = name
+        self._library, self._addresses = library, addresses
+        self._alters: bool | None = None  # asked once
+
+    # Folders
+
+    def owns(self, corp_index: int, item_id: str) -> bool:
+        found = self._library.item(item_id)
+        if found is None:
+            return False
+        root = "/".join(("", *map(mapped, self._library.place.folder), str(corp_index), ""))
+        path = str(found.get("parentReference", {}).get("path", "")).partition("root:")[2]
+        # Microsoft writes it percent-encoded (itemReference resource type), and in the case that the folder has there.
+        return f"{unquote(path)}/".casefold().startswith(root.casefold())
+
+    def make_root(self, corp_index: int) -> DriveItem:
+        parent = ROOT
+        for name in self._library.place.folder:
+            parent = self.make_folder(parent, name).id
+        return self.make_folder(parent, str(corp_index))
+
+    def make_folder(self, parent_id: str, name: str) -> DriveItem:
+        made = self._library.make_folder(parent_id, name)
+        if "folder" not in made:
+            raise NotAFolder(f"a file in the drive has the name of the folder {name!r}")
+        return _told(made)
+
+    def remove_empty_folder(self, folder_id: str) -> None:
+        """Leave it: Microsoft removes a folder with whatever has come into it meanwhile."""
+        log.info("drive %s: folder %s was made for nothing and stays", self.name, folder_id)
+
+    def children(self, folder_id: str) -> Iterator[DriveItem]:
+        try:
+            yield from map(_told, self._library.children(folder_id))
+        except DriveMissing as error:
+            raise FileNotFoundError(errno.ENOENT, "no such folder in the drive", folder_id) from error
+
+    # The way of one file
+
+    def begin(self, delivery: Delivery, previous: Json | None = None) -> tuple[Json, int]:
+        """Open a session. Where `previous`, a single PUT, was cut, small fragments may still come through."""
+        session: Json = {"name": mapped(delivery.name), "before": self._before(delivery)}
+        if session["before"] is not None and not delivery.replace:
+            return self._begun_before(session, delivery), delivery.size
+        was_cut = previous is not None and bool(previous.get("cut"))
+        if delivery.size == 0 or (delivery.size <= FRAGMENT and not was_cut):
+            return session, 0
+        policy = {"@microsoft.graph.conflictBehavior": _policy(delivery)}
+        path = f"{self._library.by_name(delivery.parent_id, delivery.name)}:/createUploadSession"
+        request = Request("POST", path, {"item": policy | {"name": session["name"]}}, units=WRITE)
+        answer = self._library.ask_in(delivery.parent_id, request, NAME_TAKEN)
+        if answer.status >= 400:
+            return self._begun_before(session, delivery), delivery.size
+        url = answer.object("uploadUrl")["uploadUrl"]
+        return session | sessions.opened(url, delivery.size, is_careful=was_cut), 0
+
+    def _before(self, delivery: Delivery) -> Json | None:
+        """Note what is about to be replaced, so that it can be brought back.
+
+        Where SharePoint alters what it is sent, something that stands there before us must not be taken for ours later.
+        """
+        if not delivery.replace and not self._may_be_altered(mapped(delivery.name)):
+            return None
+        there = self._named(delivery)
+        if there is None:
+            return None
+        if "folder" in there:
+            raise NameTaken(f"the drive has a folder under the name {delivery.name!r}")
+        versions = self._library.versions(there["id"]) if delivery.replace else []
+        return _noted(there, versions[0]["id"] if versions else None)
+
+    def _begun_before(self, session: Json, delivery: Delivery) -> Json:
+        """Return a session that is done, if the delivery stands there: from an attempt whose session was lost.
+
+        Nothing has been sent in this one, so that only the very bytes can be the delivery; and since they may as well be
+        somebody's, no abort is to remove them. Else the name is taken, or an open session holds it until that ends.
+        """
+        there = self._named(delivery)
+        if there is not None and _is_exact(there, delivery):
+            return session | {"done": True, "before": session["before"] or _noted(there, None)}
+        if there is not None and ("folder" in there or not delivery.replace):
+            raise NameTaken(f"the drive has something else under the name {delivery.name!r}")
+        raise DriveItemBusy("an upload session that was lost holds this name until it ends by itself", SOON)
+
+    def held(self, session: Json, delivery: Delivery) -> int | None:
+        if session["name"] != mapped(delivery.name) or session.get("spoilt"):
+            return None
+        if session.get("done"):
+            return delivery.size
+        if "url" not in session and not session.get("cut"):
+            return 0
+        found = sessions.position(self._addresses, session) if "url" in session else None
+        if found is None and self._find_done(delivery, session) is not None:
+            session["done"] = True  # its last answer was lost
+            return delivery.size
+        return found
+
+    def put(self, session: Json, offset: int, data: bytes) -> int:
+        went_to = sessions.put(self._addresses, session, offset, data)
+        if not isinstance(went_to, int):
+            raise DriveFault("the drive called a file complete before its last byte")
+        return went_to
+
+    def secure(self, session: Json, offset: int) -> Json:  # noqa: ARG002  what a fragment's answer says is kept, is kept
+        return session
+
+    def finish(
+        self, delivery: Delivery, session: Json, last: bytes, may_place: Callable[[], None]
+    ) -> DriveItem:
+        if "url" in session and last:
+            made = self._send_last(delivery, session, last, may_place)
+        elif "url" in session or session.get("done"):
+            may_place()
+            made = self._find_done(delivery, session)
+        else:
+            may_place()
+            made = self._put_whole(delivery, session, last)
+        if made is None:
+            raise SessionLost("the drive has ended the upload session, and the file is not there")
+        return self._verified(made, delivery, session)
+
+    def _put_whole(self, delivery: Delivery, session: Json, data: bytes) -> Json:
+        path = f"{self._library.by_name(delivery.parent_id, delivery.name)}:/content"
+        policy = f"?@microsoft.graph.conflictBehavior={_policy(delivery)}"
+        request = Request("PUT", path + policy, data=data, units=WRITE)
+        try:
+            answer = self._library.ask_in(delivery.parent_id, request, NAME_TAKEN)
+        except Disconnected:
+            session["cut"] = True
+            raise
+        made = answer.object("id", "name") if answer.status < 400 else self._ours(delivery, session)
+        if made is None:
+            raise DriveItemBusy("another change of this item is under way", SOON)
+        return made
+
+    def _send_last(
+        self, delivery: Delivery, session: Json, last: bytes, may_place: Callable[[], None]
+    ) -> Json | None:
+        """Send what is left, in as many fragments as it takes; with the last of them the file is there."""
+        while last:
+            offset = delivery.size - len(last)
+            if len(last) <= session["fragment"] - offset % GRID:
+                may_place()
+            try:
+                went_to = sessions.put(self._addresses, session, offset, last)
+            except (NameTaken, SessionLost):
+                return self._ours(delivery, session)
+            if not isinstance(went_to, int):
+                return went_to
+            if went_to < offset:
+                raise SessionLost("the drive has lost bytes that it had")
+            last = last[went_to - offset :]
+        return self._find_done(delivery, session)  # it holds everything, and may not have said so
+
+    def _ours(self, delivery: Delivery, session: Json) -> Json | None:
+        """Return what stands in the place if it is ours and its answer was lost; raise NameTaken if it is in the way."""
+        there = self._named(delivery)
+        if there is None or self._is_done(there, delivery, session["before"]):
+            return there
+        if "folder" in there or not delivery.replace:
+            raise NameTaken(f"the drive has something else under the name {delivery.name!r}")
+        return None
+
+    def _find_done(self, delivery: Delivery, session: Json) -> Json | None:
+        there = self._named(delivery)
+        return there if there is not None and self._is_done(there, delivery, session["before"]) else None
+
+    def _named(self, delivery: Delivery) -> Json | None:
+        return self._library.named(delivery.parent_id, delivery.name)
+
+    # Verification
+
+    def _is_done(self, there: Json, delivery: Delivery, before: Json | None) -> bool:
+        """True if what stands in the place is the delivery: its bytes, or ours as SharePoint has altered them."""
+        if "file" not in there or _is_exact(there, delivery):
+            return "file" in there
+        is_new = before is None or there.get("cTag") != before["tag"]
+        return is_new and self._library.is_ours(there) and self._may_be_altered(there["name"])
+
+    def _verified(self, made: Json, delivery: Delivery, session: Json) -> DriveItem:
+        if _is_exact(made, delivery):
+            return _told(made, verified="exact")
+        if self._may_be_altered(made["name"]):
+            log.info("drive %s: item %s was altered by SharePoint on its way in", self.name, made["id"])
+            return _told(made, verified="altered")
+        self._take_back(made, session)
+        raise NotVerified("the drive holds other bytes than were received")
+
+    def _may_be_altered(self, name: str) -> bool:
+        if ALTERED.fullmatch(PurePosixPath(name).suffix) is None:
+            return False
+        if self._alters is None:
+            self._alters = self._library.told().get("driveType") == "documentLibrary"
+        return self._alters
+
+    def _take_back(self, placed: Json, session: Json) -> None:
+        """Remove what we placed, or bring back what stood there before."""
+        before = session["before"]
+        if before is None:
+            self._library.remove(placed["id"])
+        elif placed.get("cTag") != before["tag"] and not self._restored(before):
+            log.error(
+                "drive %s: item %s holds wrong bytes, and no version before it", self.name, before["id"]
+            )
+
+    def _restored(self, before: Json) -> bool:
+        return before["version"] is not None and self._library.restore(before["id"], before["version"])
+
+    def release(self, session: Json) -> None:
+        """Nothing is left of a session whose file is complete."""
+
+    def abort(self, session: Json, placed: Delivery | None) -> None:
+        if "url" in session:
+            sessions.cancel(self._addresses, session)
+        there = self._named(placed) if placed is not None else None
+        if placed is None or there is None or not self._library.is_ours(there):
+            return
+        if self._is_done(there, placed, session["before"]):
+            self._take_back(there, session)
+
+    def read(self, item_id: str, first: int = 0, length: int | None = None) -> Iterator[bytes]:
+        address = self._library.download_address(item_id)
+        if address is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file in the drive", item_id)
+        yield from self._addresses.read(address, first, length)
+
+    def size_now(self, item_id: str) -> int | None:
+        return int(self._file(item_id)["size"])
+
+    def is_same(self, item_id: str, info: Json | None) -> bool | None:
+        there = self._file(item_id)
+        if info is None or info.get("quick_xor_hash") is None:
+            return None
+        if info.get("verified") == "altered":  # and may be altered again, whenever SharePoint likes
+            return True
+        return bool(_quick_xor(there) == info["quick_xor_hash"] and there.get("size") == info.get("size"))
+
+    def _file(self, item_id: str) -> Json:
+        there = self._library.item(item_id)
+        if there is None or "file" not in there:
+            raise FileNotFoundError(errno.ENOENT, "no such file in the drive", item_id)
+        return there
+
+
+def _noted(there: Json, version: str | None) -> Json:
+    return {"id": there["id"], "tag": there.get("cTag"), "version": version}
+
+
+def _policy(delivery: Delivery) -> str:
+    return "replace" if delivery.replace else "fail"
+
+
+def _is_exact(item: Json, delivery: Delivery) -> bool:
+    return bool(item.get("size") == delivery.size and _quick_xor(item) == delivery.quick_xor)
+
+
+def _quick_xor(item: Json) -> str | None:
+    found = item.get("file", {}).get("hashes", {}).get("quickXorHash")
+    return None if found is None else str(found)
+
+
+def _told(item: Json, **more: str) -> DriveItem:
+    if "folder" in item:
+        return DriveItem(item["id"], item["name"], Kind.FOLDER, info={"web_url": item.get("webUrl")})
+    info = {
+        "quick_xor_hash": _quick_xor(item),
+        "size": item.get("size"),
+        "etag": item.get("eTag"),
+        "ctag": item.get("cTag"),
+        "web_url": item.get("webUrl"),
+    }
+    return DriveItem(item["id"], item["name"], Kind.FILE, item.get("size"), info | more)
