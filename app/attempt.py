@@ -79,16 +79,17 @@ def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
         if held is None:  # finished, not due yet, in another worker's hands, or for a drive that pauses
             pauses.put_off(session, upload_id)
             return None
+        into = folders.known(session, held)
     held.drive_session = means.vault.open(held.drive_session)
     with logs.about(upload=held.id, corporation=held.corp_index, request=held.request_id):
-        return held, _see_through(held, means)
+        return held, _see_through(held, means, into)
 
 
-def _see_through(held: Upload, means: Means) -> Outcome:
+def _see_through(held: Upload, means: Means, into: str | None) -> Outcome:
     try:
         seal = partial(_sealed, held, means)
         with Watch(held, means.lease, means.slice, means.is_shutting_down, seal, means.at_each_beat) as watch:
-            _carry(held, means, watch)
+            _carry(held, means, watch, into)
     except LostClaim:
         log.warning("upload %s: another attempt has taken over; this one ends", held.id)
         _note_fenced(held)
@@ -110,11 +111,11 @@ def _note_fenced(held: Upload) -> None:
         log.warning("upload %s: that it was fenced could not be noted", held.id, exc_info=True)
 
 
-def _carry(held: Upload, means: Means, watch: Watch) -> None:
+def _carry(held: Upload, means: Means, watch: Watch, into: str | None) -> None:
     if held.staged_id is None:
         _stage(held, means, watch)
     drive = means.drives.named(held.drive)
-    parent_id = folders.make(drive, held)
+    parent_id = into or folders.make(drive, held)
     new = _place(held, means, watch, drive, parent_id)
     with session_scope() as session:
         _complete(session, held, new)
@@ -314,7 +315,7 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
 
 def _keep_session(session: Session, held: Upload, means: Means) -> None:
     """Save what the drive noted in the session since the last checkpoint: that something was cut, say."""
-    if held.drive_session is not None:
+    if held.drive_session:
         uploads.keep_session(session, held, _sealed(held, means, held.drive_session))
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import cast, func, select, update
+from sqlalchemy import bindparam, cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
@@ -108,13 +108,16 @@ def folder(session: Session, corp_index: int, drive_item_id: str) -> Item:
     return found
 
 
+_CHILD = select(Item).where(
+    Item.corp_index == bindparam("corporation"),
+    Item.parent_id == bindparam("parent"),
+    Item.name_key == bindparam("key"),
+)
+
+
 def child(session: Session, corp_index: int, parent_id: str, name: str) -> Item | None:
     """Return the child that has this name or one that counts as the same, if there is one."""
-    return session.scalar(
-        select(Item).where(
-            Item.corp_index == corp_index, Item.parent_id == parent_id, Item.name_key == names.key(name)
-        )
-    )
+    return session.scalar(_CHILD, {"corporation": corp_index, "parent": parent_id, "key": names.key(name)})
 
 
 def folder_at(session: Session, corp_index: int, path: Sequence[str]) -> Item:

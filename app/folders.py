@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy.orm import Session
+
 from app import catalogue, names
 from app.catalogue import NewItem
 from app.database import session_scope
@@ -10,6 +12,17 @@ from app.errors import NameTaken, NotAFolder
 from app.models import Kind, OnConflict, Upload
 
 MAX_NUMBERED = 100
+
+
+def known(session: Session, held: Upload) -> str | None:
+    """Return the drive's id of the folder that the upload goes into, or None if that is still to be made, or numbered."""
+    parent_id = held.parent_id
+    for name in held.folder:
+        there = catalogue.child(session, held.corp_index, parent_id, name)
+        if there is None or there.kind != Kind.FOLDER:
+            return None
+        parent_id = there.drive_item_id
+    return parent_id
 
 
 def make(drive: Drive, held: Upload) -> str:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, ColumnElement, Float, cast, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Float, Interval, bindparam, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -107,14 +107,17 @@ def is_placing(session: Session, folder: Item, name: str) -> bool:
     return session.scalar(select(Upload.id).where(*which, Upload.reserved_key == names.key(name))) is not None
 
 
-def note(session: Session, upload: Upload, kind: str, detail: Any = None) -> None:
-    """Write an event. `kind` says what happened: a state's name, or a word beside the states such as `worker_lost`."""
+def note(session: Session, upload: Upload, kind: str, detail: Any = None, attempt: int | None = None) -> None:
+    """Write an event. `kind` says what happened: a state's name, or a word beside the states such as `worker_lost`.
+
+    About the upload's present attempt, unless another one is given.
+    """
     session.execute(
         insert(UploadEvent).values(
             corp_index=upload.corp_index,
             upload_id=upload.id,
             kind=kind,
-            attempt=upload.attempts,
+            attempt=upload.attempts if attempt is None else attempt,
             detail=detail,
         )
     )
@@ -131,42 +134,49 @@ def note_stored(session: Session, held: Upload, item_id: str, *, is_new: bool) -
 # The claim
 
 
-def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int) -> Upload | None:
-    """Take the upload for the length of the lease, or return None if it is not to be had."""
+def _claim() -> Any:
+    """The one statement of a claim: lock the row if it is free, and give it as it is then, with the state before."""
     free = (
-        Upload.id == upload_id,
+        Upload.id == bindparam("wanted"),
         Upload.state.in_(UNFINISHED),
         Upload.due_at <= func.now(),
-        Upload.attempts < max_attempts,
+        Upload.attempts < bindparam("most_attempts"),
         or_(Upload.deadline_at.is_(None), Upload.deadline_at > func.now()),
         Upload.cancel_requested.is_(False),
         pauses.is_over(),
     )
-    found = session.scalar(select(Upload).where(*free).with_for_update(key_share=True, skip_locked=True))
-    if found is None:
-        return None
-    if found.state == State.TRANSFERRING:
-        note(session, found, "worker_lost")
-    held: Upload = session.scalars(_taken(upload_id, lease)).one()
-    note(session, held, "transferring", _who())
-    return held
-
-
-def _taken(upload_id: UUID, lease: timedelta) -> Any:
-    """The write of a claim, which gives the row as it is then."""
+    found = select(Upload.id, Upload.state).where(*free).with_for_update(key_share=True, skip_locked=True)
+    locked = found.cte("locked")
     values = {
         "state": State.TRANSFERRING,
-        "token": uuid4(),
+        "token": bindparam("new_token"),
         "attempts": Upload.attempts + 1,
-        "due_at": func.now() + lease,
+        "due_at": func.now() + bindparam("lease", type_=Interval),
         "deadline_at": func.coalesce(Upload.deadline_at, func.now() + DEADLINE),
         "woken_at": None,  # if this attempt dies, its upload counts as never woken
         "began_at": func.now(),
         "began_from": Upload.transferred,
         **NOTHING_SENT,
     }
-    write = update(Upload).where(Upload.id == upload_id).values(values).returning(Upload)
+    write = update(Upload).where(Upload.id == locked.c.id).values(values).returning(Upload, locked.c.state)
     return write.execution_options(populate_existing=True, synchronize_session=False)
+
+
+_CLAIM = _claim()  # built once: building it takes longer than PostgreSQL takes to run it
+
+
+def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int) -> Upload | None:
+    """Take the upload for the length of the lease, or return None if it is not to be had."""
+    given = {"wanted": upload_id, "new_token": uuid4(), "lease": lease, "most_attempts": max_attempts}
+    claimed = session.execute(_CLAIM, given).one_or_none()
+    if claimed is None:
+        return None
+    held: Upload
+    held, before = claimed
+    if before == State.TRANSFERRING:
+        note(session, held, "worker_lost", attempt=held.attempts - 1)
+    note(session, held, "transferring", _who())
+    return held
 
 
 def _who() -> Any:

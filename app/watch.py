@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 TELL_SECONDS = 1  # how often it is written down, for people, how far a transfer has come
 # How old PostgreSQL's answer may be to whether the drive pauses: a disk takes many chunks in a second.
 LOOK_SECONDS = 0.05
+# How old PostgreSQL's answer may be to whether the claim is ours: no lease is nearly as short, and most files are.
+SURE_SECONDS = 0.5
 
 
 class Watch:
@@ -44,7 +46,7 @@ class Watch:
         self._is_shutting_down, self._seal, self._at_each_beat = is_shutting_down, seal, at_each_beat
         self._over = threading.Event()
         self._lost = self._cancelled = False
-        self._told_at = self._looked_at = monotonic()
+        self._told_at = self._looked_at = self._sure_at = monotonic()
         # In a copy of this context, so that what it logs is known to be about this upload.
         beat = partial(copy_context().run, self._beat)
         self._thread = threading.Thread(target=beat, name=f"heartbeat-{held.id}", daemon=True)
@@ -70,13 +72,17 @@ class Watch:
     def fence(self) -> None:
         """Return with at least half a lease left, or raise LostClaim, Cancelled or DrivePauses.
 
-        PostgreSQL answers, not what was known before.
+        PostgreSQL answers, or has just answered: it is not asked again before the one request that a small file is.
         """
+        self._stop_if_over()
+        if monotonic() - self._sure_at < SURE_SECONDS:
+            return
         pause = self._ask(uploads.ensure)
         if pause is not None:
             raise pause
 
     def _ask(self, question: Callable[[Session, Upload, timedelta], bool]) -> DrivePauses | None:
+        asked_at = monotonic()
         try:
             with session_scope() as session:
                 self._hear(is_unwanted=question(session, self._held, self._lease))
@@ -84,8 +90,8 @@ class Watch:
         except LostClaim:
             self._lost = True
             raise
-        if self._cancelled:
-            raise Cancelled("cancelled on request")
+        self._stop_if_over()
+        self._sure_at = asked_at
         return pause
 
     def _hear(self, *, is_unwanted: bool) -> None:
@@ -115,12 +121,15 @@ class Watch:
 
     def stay(self) -> None:
         """The same for a step that cannot be taken up again in the middle: the end of a slice does not end it."""
+        self._stop_if_over()
+        if self._is_shutting_down():
+            raise ShuttingDown("the worker is shutting down")
+
+    def _stop_if_over(self) -> None:
         if self._lost:
             raise LostClaim(f"upload {self._held.id} is in other hands")
         if self._cancelled:
             raise Cancelled("cancelled on request")
-        if self._is_shutting_down():
-            raise ShuttingDown("the worker is shutting down")
 
     def tell(self, sent: int) -> None:
         """Write down how far the transfer has come, for people, and hear of their wish to cancel it.
@@ -137,7 +146,10 @@ class Watch:
             log.warning("upload %s: how far it has come could not be written down: %s", self._held.id, error)
 
     def checkpoint(self, session: Json | None, transferred: int) -> None:
+        says_nothing = not session and self._held.drive_session is None
         # First: should the commit fail, the end of the attempt saves what would otherwise be lost.
         self._held.drive_session = session
+        if says_nothing:
+            return
         with session_scope() as transaction:
             uploads.checkpoint(transaction, self._held, self._seal(session), transferred)

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -10,7 +11,34 @@ from app import pauses
 from app.database import session_scope
 from app.drives.registry import Drives
 
+NOTE_SECONDS = (
+    10  # how long it may stay unwritten: a transaction for each small file would be a tenth of its cost
+)
+
 log = logging.getLogger(__name__)
+
+_waiting: list[threading.Timer] = []
+
+
+def note_soon(drives: Drives) -> None:
+    """See to it that what was asked is noted before long, whether or not this process does anything more."""
+    if not _waiting:
+        timer = threading.Timer(NOTE_SECONDS, _note_waiting, [drives])
+        timer.daemon = True
+        _waiting.append(timer)
+        timer.start()
+
+
+def _note_waiting(drives: Drives) -> None:
+    _waiting.clear()  # first: what is asked meanwhile gets a timer of its own
+    note(drives)
+
+
+def note_at_end() -> None:
+    """Note what has waited; this process ends."""
+    for timer in _waiting:
+        timer.cancel()
+        note(*timer.args)
 
 
 def note(drives: Drives) -> None:

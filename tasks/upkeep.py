@@ -84,12 +84,14 @@ def _tidied(upload: Upload) -> bool:
 
 
 def _tidy(upload: Upload) -> None:
-    staging, left = means().staging, means().vault.open(upload.drive_session)
-    if left is not None and upload.state == State.STORED:
-        means().drives.named(upload.drive).release(left)
-    elif left is not None:
+    staging, drive = means().staging, means().drives.named(upload.drive)
+    left, placed = means().vault.open(upload.drive_session), _may_have_placed(upload)
+    if upload.state == State.STORED:
+        if left is not None:
+            drive.release(left)
+    elif left is not None or (placed is not None and drive.finish_brings_last):
         _respect_pause(upload)
-        means().drives.named(upload.drive).abort(left, _may_have_placed(upload))
+        drive.abort(left or {}, placed)
     if upload.staged_id is not None and upload.state != State.FAILED:  # a failed one may be retried
         staging.remove(upload.staged_id)
 

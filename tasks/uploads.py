@@ -71,7 +71,7 @@ def _result(upload_id: UUID) -> dict[str, Any] | None:
 def _try(upload_id: UUID) -> Upload | None:
     """Make one attempt; return the upload if that finished it."""
     made = patiently(lambda: attempt.make(upload_id, means()))
-    asked.note(means().drives)
+    asked.note_soon(means().drives)
     if made is None:
         return None
     upload, outcome = made

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import database, forksafe, logs, queue, readiness
 from app.errors import Unfit
 from app.settings import settings
-from tasks import flower, quiet, shutdown, transport
+from tasks import asked, flower, quiet, shutdown, transport
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ def _end_this_child() -> None:
 @signals.worker_process_shutdown.connect
 def say_goodbye(**_: object) -> None:
     """Children leave by os._exit: without this the server would only see the connection drop."""
+    asked.note_at_end()
     database.dispose()
 
 

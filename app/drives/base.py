@@ -39,7 +39,8 @@ class Drive(Protocol):
     """A place where items live.
 
     A transfer's state in the drive is a session: plain JSON, saved by the caller before the first byte goes out, with
-    which another process on another machine can go on. Every step may be repeated. All steps may raise
+    which another process on another machine can go on. One that says nothing (`{}`) is not saved: who has none begins as
+    well, and aborts that one. Every step may be repeated. All steps may raise
     DriveUnavailable (nothing failed, later) or any other error (this attempt failed).
     """
 

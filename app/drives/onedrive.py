@@ -92,7 +92,7 @@ class OneDrive:
             return self._begun_before(session, delivery), delivery.size
         was_cut = previous is not None and bool(previous.get("cut"))
         if delivery.size == 0 or (delivery.size <= FRAGMENT and not was_cut):
-            return session, 0
+            return session if self._must_know_before(delivery) else {}, 0
         policy = {"@microsoft.graph.conflictBehavior": _policy(delivery)}
         path = f"{self._library.by_name(delivery.parent_id, delivery.name)}:/createUploadSession"
         request = Request("POST", path, {"item": policy | {"name": session["name"]}}, units=WRITE)
@@ -102,12 +102,13 @@ class OneDrive:
         url = answer.object("uploadUrl")["uploadUrl"]
         return session | sessions.opened(url, delivery.size, is_careful=was_cut), 0
 
-    def _before(self, delivery: Delivery) -> Json | None:
-        """Note what is about to be replaced, so that it can be brought back.
+    def _must_know_before(self, delivery: Delivery) -> bool:
+        """True if it matters later what stood in the place: to bring it back, or to tell it from ours that was altered."""
+        return delivery.replace or self._may_be_altered(mapped(delivery.name))
 
-        Where SharePoint alters what it is sent, something that stands there before us must not be taken for ours later.
-        """
-        if not delivery.replace and not self._may_be_altered(mapped(delivery.name)):
+    def _before(self, delivery: Delivery) -> Json | None:
+        """Note what stands in the place before anything is sent."""
+        if not self._must_know_before(delivery):
             return None
         there = self._named(delivery)
         if there is None:
@@ -131,7 +132,7 @@ class OneDrive:
         raise DriveItemBusy("an upload session that was lost holds this name until it ends by itself", SOON)
 
     def held(self, session: Json, delivery: Delivery) -> int | None:
-        if session["name"] != mapped(delivery.name) or session.get("spoilt"):
+        if not session or session["name"] != mapped(delivery.name) or session.get("spoilt"):
             return None
         if session.get("done"):
             return delivery.size
@@ -174,7 +175,7 @@ class OneDrive:
         try:
             answer = self._library.ask_in(delivery.parent_id, request, NAME_TAKEN)
         except Disconnected:
-            session["cut"] = True
+            session |= {"name": mapped(delivery.name), "cut": True}
             raise
         made = answer.object("id", "name") if answer.status < 400 else self._ours(delivery, session)
         if made is None:
@@ -203,7 +204,7 @@ class OneDrive:
     def _ours(self, delivery: Delivery, session: Json) -> Json | None:
         """Return what stands in the place if it is ours and its answer was lost; raise NameTaken if it is in the way."""
         there = self._named(delivery)
-        if there is None or self._is_done(there, delivery, session["before"]):
+        if there is None or self._is_done(there, delivery, session.get("before")):
             return there
         if "folder" in there or not delivery.replace:
             raise NameTaken(f"the drive has something else under the name {delivery.name!r}")
@@ -211,7 +212,7 @@ class OneDrive:
 
     def _find_done(self, delivery: Delivery, session: Json) -> Json | None:
         there = self._named(delivery)
-        return there if there is not None and self._is_done(there, delivery, session["before"]) else None
+        return there if there is not None and self._is_done(there, delivery, session.get("before")) else None
 
     def _named(self, delivery: Delivery) -> Json | None:
         return self._library.named(delivery.parent_id, delivery.name)
@@ -243,7 +244,7 @@ class OneDrive:
 
     def _take_back(self, placed: Json, session: Json) -> None:
         """Remove what we placed, or bring back what stood there before."""
-        before = session["before"]
+        before = session.get("before")
         if before is None:
             self._library.remove(placed["id"])
         elif placed.get("cTag") != before["tag"] and not self._restored(before):
@@ -263,7 +264,7 @@ class OneDrive:
         there = self._named(placed) if placed is not None else None
         if placed is None or there is None or not self._library.is_ours(there):
             return
-        if self._is_done(there, placed, session["before"]):
+        if self._is_done(there, placed, session.get("before")):
             self._take_back(there, session)
 
     def read(self, item_id: str, first: int = 0, length: int | None = None) -> Iterator[bytes]:

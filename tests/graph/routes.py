@@ -21,8 +21,10 @@ def answer(world: World, exchange: Exchange, port: int) -> Answer:
     if exchange.raw_path.startswith(control.PREFIX):
         return control.answer(world, exchange)
     exchange.control = lambda path, body: control.perform(world, path, body)
+    began = time.monotonic()
     given = _undisturbed(world, exchange, port)
     exchange.drain()
+    time.sleep(max(0, began + world.options.latency - time.monotonic()))
     try:
         exchange.strike(Stage.AFTER)
     except Answered as fault:
@@ -39,7 +41,6 @@ def answer(world: World, exchange: Exchange, port: int) -> Answer:
 def _undisturbed(world: World, exchange: Exchange, port: int) -> Answer:
     try:
         exchange.strike(Stage.HEAD)
-        time.sleep(world.options.latency)
         if not exchange.body.there:
             exchange.strike(Stage.BEFORE)
         return _routed(world, exchange, port)

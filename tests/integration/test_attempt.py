@@ -513,8 +513,10 @@ def test_an_upload_that_was_cancelled_while_queued_is_not_tried(installation: In
 
 
 def test_an_upload_that_is_cancelled_while_it_is_transferred_is_not_placed(
-    installation: Installation,
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.watch.SURE_SECONDS", 0)
+
     def cancel_first(real: Callable[..., Any], *arguments: Any) -> Any:
         cancel(upload_id)
         return real(*arguments)

@@ -43,7 +43,26 @@ def test_a_small_file_is_one_put_that_says_what_is_to_be_done_about_its_name(cas
     (put,) = case.requests(CONTENT)
     assert put["path"].endswith("/content?@microsoft.graph.conflictBehavior=fail")
     assert case.uploads() == []
-    assert (sending.watch.saved, sending.watch.fenced) == ([0], 1)
+    assert (sending.session, sending.watch.fenced) == ({}, 1), "there is nothing to save for it"
+
+
+def test_a_small_file_whose_attempt_died_needs_no_session_to_be_found_or_removed(case: Case) -> None:
+    sending = case.sending(SMALL)
+    first = sending.attempt()
+    sending.watch.session = None  # it was not saved
+
+    assert sending.attempt().id == first.id, "the next attempt"
+    case.drive.abort({}, sending.delivery)  # the clean-up, if there is no next one
+    assert case.files() == {}
+
+
+@pytest.mark.parametrize("name", ["report.docx", "report.bin"])
+def test_what_stood_in_a_place_before_is_saved_where_it_matters(library: Case, name: str) -> None:
+    replacing = library.sending(SMALL, name, replace=name.endswith(".bin"))
+
+    replacing.attempt()
+
+    assert replacing.session == {"name": name, "before": None}
 
 
 def test_an_empty_file_is_one_put_whatever_was_cut_before(case: Case) -> None:

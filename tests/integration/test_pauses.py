@@ -211,8 +211,11 @@ def test_a_transfer_under_way_keeps_to_what_another_process_heard(
     assert told(installation, "paused_until - since") == (LONG,), "who keeps to a pause does not prolong it"
 
 
-def test_no_file_becomes_visible_in_a_pause(installation: Installation) -> None:
+def test_no_file_becomes_visible_in_a_pause(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A small file asks nothing before its one request; the look before that is its only one."""
+    monkeypatch.setattr("app.watch.SURE_SECONDS", 0)
     upload_id = make_upload(installation)
     drive = DriveDouble(installation, **stopping_in("begin", halt))
 
@@ -347,7 +350,7 @@ def test_clean_ups_leave_a_drive_alone_as_soon_as_one_of_them_is_refused(
         raise DriveThrottled("the drive asks for a pause", LONG)
 
     left = [cancelled_in_the_middle(installation, number) for number in range(5)]
-    throttling = make_means(installation, drives=NamedDrives(DriveDouble(installation, abort=throttled)))
+    throttling = make_means(installation, drive=DriveDouble(installation, abort=throttled))
     monkeypatch.setattr(upkeep, "means", lambda: throttling)
 
     upkeep.clean_up()
@@ -357,23 +360,10 @@ def test_clean_ups_leave_a_drive_alone_as_soon_as_one_of_them_is_refused(
 
     lift()
     installation.query("UPDATE corporate.uploads SET cleanup_due_at = now()")
-    good = make_means(installation, drives=NamedDrives(DriveDouble(installation)))
+    good = make_means(installation, drive=DriveDouble(installation))
     monkeypatch.setattr(upkeep, "means", lambda: good)
     upkeep.clean_up()
     assert all(row(one).drive_session is None for one in left)
-
-
-class NamedDrives:
-    """One drive for every name, of which nothing is counted."""
-
-    def __init__(self, drive: Any) -> None:
-        self._drive = drive
-
-    def named(self, _name: str) -> Any:
-        return self._drive
-
-    def requests(self) -> list[Minute]:
-        return []
 
 
 # What was asked
@@ -407,6 +397,29 @@ def test_what_processes_asked_in_a_minute_is_added_up(
         with session_scope() as session:
             found = pauses.requests(session)
         assert found == {HERE: pauses.Asked(15, 29), ELSEWHERE: pauses.Asked(1, 1)}
+
+
+def test_what_was_asked_is_noted_before_long_and_at_the_end(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = minute_before(installation)
+    first, second = (Counted(Minute(HERE, at, number, 0)) for number in (1, 2))
+
+    def noted() -> list[Any]:
+        return installation.query("SELECT requests FROM corporate.drive_requests")
+
+    monkeypatch.setattr(asked, "NOTE_SECONDS", 0.01)
+    asked.note_soon(first)  # type: ignore[arg-type]
+    while not noted():
+        time.sleep(0.01)
+    assert noted() == [(1,)]
+
+    monkeypatch.setattr(asked, "NOTE_SECONDS", 3600)
+    asked.note_soon(second)  # type: ignore[arg-type]
+    asked.note_soon(second)  # type: ignore[arg-type]
+    assert noted() == [(1,)]
+    asked.note_at_end()
+    assert noted() == [(3,)]
 
 
 def test_what_was_asked_is_forgotten_after_an_hour(installation: Installation) -> None:

@@ -260,6 +260,26 @@ def test_a_clean_up_frees_the_name(installation: Installation, monkeypatch: pyte
     assert (installation.drive_dir / "7" / "a.txt").read_bytes() == b"other"
 
 
+@pytest.mark.parametrize(("last_byte_places", "expected"), [(True, [({}, "a.txt")]), (False, [])])
+def test_a_clean_up_looks_for_what_one_request_without_a_session_may_have_placed(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, last_byte_places: bool, expected: list[Any]
+) -> None:
+    aborted: list[tuple[Any, str]] = []
+
+    def abort(_real: Any, session: Any, placed: Any) -> None:
+        aborted.append((session, placed.name))
+
+    upload_id = placed_and_failed(installation, monkeypatch)
+    installation.query("UPDATE corporate.uploads SET drive_session = NULL WHERE id = %s", upload_id)
+    drive = DriveDouble(installation, abort=abort)
+    drive.finish_brings_last = last_byte_places
+    monkeypatch.setattr(upkeep, "means", lambda: make_means(installation, drive=drive))
+
+    upkeep.clean_up()
+
+    assert aborted == expected
+
+
 def test_an_upload_whose_bytes_were_damaged_leaves_no_draft_in_the_drive(installation: Installation) -> None:
     upload_id = make_upload(installation)
     staging_of(installation).path(row(upload_id).staged_id).write_bytes(b"CONTENT")  # type: ignore[arg-type]
