@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import catalogue, database, folders, logs, names, pauses, places, transfer, uploads
+from app import catalogue, database, deliveries, folders, logs, names, pauses, places, transfer, uploads
 from app.catalogue import NewItem
 from app.database import session_scope
 from app.drive_settings import FILESYSTEM
@@ -36,6 +36,7 @@ from app.errors import (
 )
 from app.inbox import Inbox
 from app.models import Json, OnConflict, Upload
+from app.places import Place
 from app.quickxor import QuickXor
 from app.staging import Staging
 from app.vault import Vault
@@ -146,12 +147,10 @@ def _source(held: Upload, means: Means) -> BufferedReader:
     return means.staging.open(held.staged_id)
 
 
-def _delivery(held: Upload, means: Means, parent_id: str, name: str) -> Delivery:
-    assert held.size is not None and held.sha256 is not None  # noqa: S101, PT018  a constraint holds it
+def _delivery(held: Upload, means: Means, parent_id: str, place: Place) -> Delivery:
     if held.quick_xor is None:  # received by a release that did not compute it
         held.quick_xor = _quick_xor(held, means)
-    replace = held.on_conflict == OnConflict.REPLACE
-    return Delivery(held.id, parent_id, name, held.size, held.sha256, held.quick_xor, replace)
+    return deliveries.of(held, parent_id, place.name, place.replaces)
 
 
 def _quick_xor(held: Upload, means: Means) -> str:
@@ -174,7 +173,7 @@ def _place(held: Upload, means: Means, watch: Watch, drive: Drive, parent_id: st
             there = place.existing
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
         try:
-            return _deliver(held, means, watch, drive, _delivery(held, means, parent_id, place.name))
+            return _deliver(held, means, watch, drive, _delivery(held, means, parent_id, place))
         except NameTaken:  # by something that the catalogue does not know
             if held.on_conflict != OnConflict.RENAME:
                 raise

@@ -19,6 +19,7 @@ class Place:
     name: str
     number: int
     existing: Item | None = None  # the same bytes are there already
+    replaces: str | None = None  # the drive's id of the item that is to get these bytes
 
 
 def first_number(held: Upload) -> int:
@@ -47,7 +48,9 @@ def _find(session: Session, held: Upload, parent_id: str, first: int) -> Place:
             return Place(name, number, existing)
         if held.on_conflict == OnConflict.REPLACE and existing.kind == Kind.FILE:
             uploads.reserve(session, held, parent_id, existing.name)
-            return Place(existing.name, number)  # its own spelling, since it keeps its id
+            return Place(
+                existing.name, number, replaces=existing.drive_item_id
+            )  # its own spelling, since it keeps its id
     assert existing is not None  # noqa: S101  the loop would have ended there
     what = "a folder" if existing.kind == Kind.FOLDER else "a file with other content"
     raise NameTaken(f"{names.printable(existing.name)} is there already, {what}")

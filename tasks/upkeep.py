@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from app import logs, overdue, pauses, queue, readiness, tallies, wake
+from app import asked, deliveries, logs, overdue, pauses, queue, readiness, tallies, wake
 from app.database import session_scope
 from app.drives.base import Delivery
 from app.errors import DriveHalted, DrivePauses
@@ -16,7 +16,6 @@ from app.results import report
 from app.settings import settings
 from app.staging import Staging
 from app.upkeep import is_due
-from tasks import asked
 from tasks.means import means
 
 log = logging.getLogger(__name__)
@@ -106,14 +105,7 @@ def _respect_pause(upload: Upload) -> None:
 def _may_have_placed(upload: Upload) -> Delivery | None:
     if upload.reserved_parent_id is None or upload.reserved_name is None:
         return None
-    return Delivery(
-        upload.id,
-        upload.reserved_parent_id,
-        upload.reserved_name,
-        upload.size or 0,
-        upload.sha256 or "",
-        upload.quick_xor or "",
-    )
+    return deliveries.of(upload, upload.reserved_parent_id, upload.reserved_name)
 
 
 @queue.celery.task(name=queue.PURGE)

@@ -1,11 +1,16 @@
 """What the transfer asks of a drive, step by step."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from app.models import Json, Kind
+
+
+def _is_not(_item_id: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,11 @@ class Delivery:
     sha256: str
     quick_xor: str
     replace: bool = False
+    replaces: str | None = None  # the drive's id of the item that the catalogue has there
+    queued_at: datetime | None = None  # nothing older can be this delivery
+    is_catalogued: Callable[[str], bool] = field(
+        default=_is_not, compare=False, repr=False
+    )  # by the drive's id
 
 
 @dataclass(frozen=True)

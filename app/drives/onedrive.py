@@ -7,12 +7,11 @@ sources: docs/onedrive.md.
 
 import errno
 import logging
-import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from app.drives.base import Delivery, DriveItem
+from app.drives.verification import Verification, noted, quick_xor
 from app.errors import (
     Disconnected,
     DriveFault,
@@ -31,13 +30,6 @@ from app.graph.names import mapped
 from app.graph.sessions import FRAGMENT, GRID
 from app.models import Json, Kind
 
-# SharePoint's libraries rewrite these on their way in, so that size and hash are no longer those of what was sent; OneDrive
-# does not (rclone's documentation of its onedrive backend, and microsoft-graph-docs-contrib#8903).
-ALTERED = re.compile(
-    r"\.(doc[xm]?|dot[xm]?|xls[xmb]?|xlt[xm]?|ppt[xm]?|pot[xm]?|pps[xm]?|vsd[xm]?|one|msg|html?|aspx|jpe?g)",
-    re.IGNORECASE,
-)
-
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +40,7 @@ class OneDrive:
     def __init__(self, name: str, library: Library, addresses: Addresses) -> None:
         self.name = name
         self._library, self._addresses = library, addresses
-        self._alters: bool | None = None  # asked once
+        self._verification = Verification(name, library, self.read)
 
     # Folders
 
@@ -104,7 +96,7 @@ class OneDrive:
 
     def _must_know_before(self, delivery: Delivery) -> bool:
         """True if it matters later what stood in the place: to bring it back, or to tell it from ours that was altered."""
-        return delivery.replace or self._may_be_altered(mapped(delivery.name))
+        return delivery.replace or self._verification.may_be_altered(mapped(delivery.name))
 
     def _before(self, delivery: Delivery) -> Json | None:
         """Note what stands in the place before anything is sent."""
@@ -115,8 +107,10 @@ class OneDrive:
             return None
         if "folder" in there:
             raise NameTaken(f"the drive has a folder under the name {delivery.name!r}")
+        if there["id"] != delivery.replaces and delivery.is_catalogued(there["id"]):
+            raise NameTaken(f"another item has in the drive the name that {delivery.name!r} gets there")
         versions = self._library.versions(there["id"]) if delivery.replace else []
-        return _noted(there, versions[0]["id"] if versions else None)
+        return noted(there, versions[0]["id"] if versions else None)
 
     def _begun_before(self, session: Json, delivery: Delivery) -> Json:
         """Return a session that is done, if the delivery stands there: from an attempt whose session was lost.
@@ -125,13 +119,20 @@ class OneDrive:
         somebody's, no abort is to remove them. Else the name is taken, or an open session holds it until that ends.
         """
         there = self._named(delivery)
-        if there is not None and _is_exact(there, delivery):
-            return session | {"done": True, "before": session["before"] or _noted(there, None)}
+        if there is not None and self._verification.is_exact(there, delivery):
+            return session | {"done": True, "before": session["before"] or noted(there, None)}
         if there is not None and ("folder" in there or not delivery.replace):
             raise NameTaken(f"the drive has something else under the name {delivery.name!r}")
-        raise DriveItemBusy("an upload session that was lost holds this name until it ends by itself", SOON)
+        raise DriveItemBusy(
+            "an upload session that was lost holds this name until it ends by itself, mostly within a day; should this "
+            "upload's deadline come first, retry it then",
+            SOON,
+        )
 
     def held(self, session: Json, delivery: Delivery) -> int | None:
+        if "wrong" in session:
+            self._take_back_wrong(session)
+            return None
         if not session or session["name"] != mapped(delivery.name) or session.get("spoilt"):
             return None
         if session.get("done"):
@@ -204,7 +205,7 @@ class OneDrive:
     def _ours(self, delivery: Delivery, session: Json) -> Json | None:
         """Return what stands in the place if it is ours and its answer was lost; raise NameTaken if it is in the way."""
         there = self._named(delivery)
-        if there is None or self._is_done(there, delivery, session.get("before")):
+        if there is None or self._is_done(there, delivery, session):
             return there
         if "folder" in there or not delivery.replace:
             raise NameTaken(f"the drive has something else under the name {delivery.name!r}")
@@ -212,48 +213,32 @@ class OneDrive:
 
     def _find_done(self, delivery: Delivery, session: Json) -> Json | None:
         there = self._named(delivery)
-        return there if there is not None and self._is_done(there, delivery, session.get("before")) else None
+        return there if there is not None and self._is_done(there, delivery, session) else None
 
     def _named(self, delivery: Delivery) -> Json | None:
         return self._library.named(delivery.parent_id, delivery.name)
 
-    # Verification
-
-    def _is_done(self, there: Json, delivery: Delivery, before: Json | None) -> bool:
-        """True if what stands in the place is the delivery: its bytes, or ours as SharePoint has altered them."""
-        if "file" not in there or _is_exact(there, delivery):
-            return "file" in there
-        is_new = before is None or there.get("cTag") != before["tag"]
-        return is_new and self._library.is_ours(there) and self._may_be_altered(there["name"])
+    def _is_done(self, there: Json, delivery: Delivery, session: Json) -> bool:
+        return self._verification.is_done(there, delivery, session.get("before"))
 
     def _verified(self, made: Json, delivery: Delivery, session: Json) -> DriveItem:
-        if _is_exact(made, delivery):
-            return _told(made, verified="exact")
-        if self._may_be_altered(made["name"]):
-            log.info("drive %s: item %s was altered by SharePoint on its way in", self.name, made["id"])
-            return _told(made, verified="altered")
-        self._take_back(made, session)
+        outcome = self._verification.outcome(made, delivery)
+        if outcome is not None:
+            return _told(made, verified=outcome)
+        session["wrong"] = {
+            "id": made["id"],
+            "tag": made.get("cTag"),
+        }  # should the next request not come through
+        self._take_back_wrong(session)
         raise NotVerified("the drive holds other bytes than were received")
 
-    def _may_be_altered(self, name: str) -> bool:
-        if ALTERED.fullmatch(PurePosixPath(name).suffix) is None:
-            return False
-        if self._alters is None:
-            self._alters = self._library.told().get("driveType") == "documentLibrary"
-        return self._alters
-
-    def _take_back(self, placed: Json, session: Json) -> None:
-        """Remove what we placed, or bring back what stood there before."""
-        before = session.get("before")
-        if before is None:
-            self._library.remove(placed["id"])
-        elif placed.get("cTag") != before["tag"] and not self._restored(before):
-            log.error(
-                "drive %s: item %s holds wrong bytes, and no version before it", self.name, before["id"]
-            )
-
-    def _restored(self, before: Json) -> bool:
-        return before["version"] is not None and self._library.restore(before["id"], before["version"])
+    def _take_back_wrong(self, session: Json) -> None:
+        """Take back the wrong bytes that a session has brought, unless somebody has changed them since."""
+        wrong = session["wrong"]
+        there = self._library.item(wrong["id"])
+        if there is not None and there.get("cTag") == wrong["tag"]:
+            self._verification.take_back(there, session.get("before"))
+        del session["wrong"]
 
     def release(self, session: Json) -> None:
         """Nothing is left of a session whose file is complete."""
@@ -261,11 +246,15 @@ class OneDrive:
     def abort(self, session: Json, placed: Delivery | None) -> None:
         if "url" in session:
             sessions.cancel(self._addresses, session)
-        there = self._named(placed) if placed is not None else None
-        if placed is None or there is None or not self._library.is_ours(there):
+        if "wrong" in session:
+            self._take_back_wrong(session)
+        if placed is None:
             return
-        if self._is_done(there, placed, session.get("before")):
-            self._take_back(there, session)
+        if not session and self._must_know_before(placed):
+            return  # nothing was sent: its session would have been saved before the first byte
+        there, before = self._named(placed), session.get("before")
+        if there is not None and self._verification.is_ours_alone(there, placed, before):
+            self._verification.take_back(there, before)
 
     def read(self, item_id: str, first: int = 0, length: int | None = None) -> Iterator[bytes]:
         address = self._library.download_address(item_id)
@@ -277,12 +266,14 @@ class OneDrive:
         return int(self._file(item_id)["size"])
 
     def is_same(self, item_id: str, info: Json | None) -> bool | None:
-        there = self._file(item_id)
+        try:
+            there = self._file(item_id)
+        except (FileNotFoundError, DriveFault):
+            self._library.prove_known()  # raises DriveMissing if it is the whole drive that is not there
+            raise
         if info is None or info.get("quick_xor_hash") is None:
             return None
-        if info.get("verified") == "altered":  # and may be altered again, whenever SharePoint likes
-            return True
-        return bool(_quick_xor(there) == info["quick_xor_hash"] and there.get("size") == info.get("size"))
+        return bool(quick_xor(there) == info["quick_xor_hash"] and there.get("size") == info.get("size"))
 
     def _file(self, item_id: str) -> Json:
         there = self._library.item(item_id)
@@ -291,28 +282,15 @@ class OneDrive:
         return there
 
 
-def _noted(there: Json, version: str | None) -> Json:
-    return {"id": there["id"], "tag": there.get("cTag"), "version": version}
-
-
 def _policy(delivery: Delivery) -> str:
     return "replace" if delivery.replace else "fail"
-
-
-def _is_exact(item: Json, delivery: Delivery) -> bool:
-    return bool(item.get("size") == delivery.size and _quick_xor(item) == delivery.quick_xor)
-
-
-def _quick_xor(item: Json) -> str | None:
-    found = item.get("file", {}).get("hashes", {}).get("quickXorHash")
-    return None if found is None else str(found)
 
 
 def _told(item: Json, **more: str) -> DriveItem:
     if "folder" in item:
         return DriveItem(item["id"], item["name"], Kind.FOLDER, info={"web_url": item.get("webUrl")})
     info = {
-        "quick_xor_hash": _quick_xor(item),
+        "quick_xor_hash": quick_xor(item),
         "size": item.get("size"),
         "etag": item.get("eTag"),
         "ctag": item.get("cTag"),

@@ -1,6 +1,8 @@
 """Verification in its three outcomes, what is taken back, what is brought back, and names that the drive spells otherwise."""
 
 import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from app.errors import (
     Disconnected,
     DriveFault,
     DrivePathTooLong,
+    DriveThrottled,
     NameTaken,
     NotAFolder,
     NotVerified,
@@ -68,7 +71,7 @@ def test_where_no_version_can_be_brought_back_it_is_said(
 
     assert isinstance(sending.fails(), NotVerified)
 
-    assert "holds wrong bytes, and no version before it" in caplog.text
+    assert "holds wrong bytes, and no version before it is kept" in caplog.text
     assert case.drive.name in caplog.text
 
 
@@ -186,7 +189,151 @@ def test_an_older_office_file_of_ours_survives_a_cancelled_replacement(library: 
     assert [one["state"] for one in library.uploads()][-1] == "cancelled"
 
 
+@BOTH
+def test_what_could_not_be_taken_back_at_once_is_taken_back_later(case: Case, data: bytes) -> None:
+    sending = case.sending(data)
+    lie(case, data)
+    case.answer("/items/", 429, "activityLimitReached", method="DELETE")
+
+    assert isinstance(sending.fails(), DriveThrottled)
+    assert len(case.files()) == 1
+    sending.attempt()
+
+    assert sending.is_whole()
+
+
+@BOTH
+def test_what_could_not_be_taken_back_at_once_is_taken_back_by_the_clean_up(case: Case, data: bytes) -> None:
+    sending = case.sending(data)
+    lie(case, data)
+    case.answer("/items/", 429, "activityLimitReached", method="DELETE")
+    sending.fails()
+    assert sending.session is not None
+
+    case.drive.abort(sending.session, sending.delivery)
+
+    assert case.files() == {}
+
+
+def test_wrong_bytes_that_somebody_has_replaced_since_are_theirs(case: Case) -> None:
+    sending = case.sending(SMALL)
+    lie(case, SMALL)
+    case.answer("/items/", 429, "activityLimitReached", method="DELETE")
+    sending.fails()
+    assert sending.session is not None
+    case.control("POST put", path="Haulage/7/a.bin", text="somebody's")
+
+    case.drive.abort(sending.session, sending.delivery)
+
+    assert case.holds("a.bin", b"somebody's")
+
+
+# No hash is told
+
+
+def test_a_hash_that_is_told_later_is_waited_for(case: Case) -> None:
+    sending = case.sending(SMALL)
+    case.fault(CONTENT, "amend", method="PUT", set={"/file/hashes": {}})
+
+    assert sending.attempt().info["verified"] == "exact"  # type: ignore[index]
+    assert case.requests("/content", "GET") == []
+
+
+@pytest.mark.parametrize("hashes", [{}, None])
+def test_a_file_whose_hash_is_never_told_is_read_back(case: Case, hashes: Any) -> None:
+    sending = case.sending(SMALL)
+    case.fault("/(items|root)", "amend", method="PUT|GET", times=None, set={"/file/hashes": hashes})
+
+    assert sending.attempt().info["verified"] == "exact"  # type: ignore[index]
+    assert len(case.requests("/content", "GET")) == 1
+
+
+def test_a_file_whose_hash_is_never_told_and_that_reads_otherwise_is_taken_back(case: Case) -> None:
+    sending = case.sending(b"received")
+    case.fault("/(items|root)", "amend", method="PUT|GET", times=None, set={"/file/hashes": None})
+    case.fault("/download", "answer", method="GET", status=200, body="damaged!")
+
+    assert isinstance(sending.fails(), NotVerified)
+    assert case.files() == {}
+
+
+def test_an_empty_file_needs_no_hash(case: Case) -> None:
+    case.fault("/(items|root)", "amend", method="PUT|GET", times=None, set={"/file/hashes": {}})
+
+    assert case.sending(b"").attempt().info["verified"] == "exact"  # type: ignore[index]
+
+
+def test_sharepoint_makes_no_empty_file_of_one_that_was_not(library: Case) -> None:
+    sending = library.sending(SMALL, "photo.jpg")
+    library.fault(CONTENT, "amend", method="PUT", set={"/size": 0})
+
+    assert isinstance(sending.fails(), NotVerified)
+    assert library.files() == {}
+
+
 # Aborted
+
+
+@BOTH
+def test_an_abort_leaves_alone_what_the_catalogue_has(case: Case, data: bytes) -> None:
+    sending = case.sending(data)
+    made = sending.attempt()
+
+    case.drive.abort({}, replace(sending.delivery, is_catalogued=lambda item_id: item_id == made.id))
+
+    assert sending.is_whole()
+
+
+def test_an_abort_leaves_alone_what_is_older_than_its_upload(case: Case) -> None:
+    sending = case.sending(SMALL)
+    sending.attempt()
+    queued_at = datetime.now(UTC)
+
+    case.drive.abort({}, replace(sending.delivery, queued_at=queued_at + timedelta(minutes=11)))
+    assert sending.is_whole()
+
+    case.drive.abort({}, replace(sending.delivery, queued_at=queued_at))
+    assert case.files() == {}
+
+
+@pytest.mark.parametrize("policy", [{"name": "report.docx"}, {"replace": True}], ids=["altered", "replace"])
+def test_where_the_session_is_always_saved_none_means_that_nothing_was_sent(
+    library: Case, policy: dict[str, Any]
+) -> None:
+    before = library.sending(SMALL, policy.get("name", "a.bin"))
+    before.attempt()
+    sending = library.sending(SMALL, **policy)
+
+    library.drive.abort({}, sending.delivery)
+
+    assert len(library.files()) == 1
+
+
+def test_a_persons_file_that_came_into_the_place_meanwhile_is_brought_back(case: Case) -> None:
+    sending = case.sending(LARGE, replace=True)
+    put = {"request": "POST put", "json": {"path": "Haulage/7/a.bin", "text": "theirs", "drive": case.id}}
+    case.fault(UPLOAD_URL, "control", method="PUT", nth=3, when="head", **put)
+    sending.attempt()
+    assert sending.session is not None
+    assert case.files()["a.bin"]["versions"] == 2
+
+    case.drive.abort(sending.session, sending.delivery)
+
+    assert case.holds("a.bin", b"theirs")
+
+
+@BOTH
+def test_a_file_that_belongs_to_another_item_is_not_replaced(case: Case, data: bytes) -> None:
+    case.sending(b"of another item").attempt()
+    sending = case.sending(data, replace=True)
+    sending.delivery = replace(sending.delivery, is_catalogued=lambda _: True)
+
+    assert isinstance(sending.fails(), NameTaken)
+    assert case.holds("a.bin", b"of another item")
+
+    sending.delivery = replace(sending.delivery, replaces=case.files()["a.bin"]["id"])
+    sending.attempt()
+    assert sending.is_whole()
 
 
 @BOTH

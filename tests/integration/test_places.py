@@ -61,7 +61,9 @@ def test_other_bytes_get_the_next_number(before: Installation) -> None:
 
 
 def test_other_bytes_replace_under_the_existing_spelling(before: Installation) -> None:
-    assert places.take(held(before, OTHER, "A.TXT", OnConflict.REPLACE), ROOT, 0) == places.Place("a.txt", 0)
+    taken = places.take(held(before, OTHER, "A.TXT", OnConflict.REPLACE), ROOT, 0)
+
+    assert taken == places.Place("a.txt", 0, replaces="7/a.txt")
 
 
 def test_an_end_of_all_numbers_is_a_name_that_is_taken(

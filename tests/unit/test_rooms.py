@@ -18,6 +18,7 @@ LADDER = (
     ("app.names", "app.settings", "app.staging", "app.graph", "app.vault"),
     ("app.drive_settings",),
     ("app.inbox", "app.walk", "app.drives.base", "app.database", "app.checkup"),
+    ("app.drives.verification",),
     (
         "app.drives.filesystem",
         "app.drives.onedrive",
@@ -27,7 +28,7 @@ LADDER = (
         "app.schema",
     ),
     ("app.drives.registry", "app.drives.trial", "app.pauses"),
-    ("app.uploads", "app.readiness", "app.tallies", "app.adoption"),
+    ("app.uploads", "app.deliveries", "app.readiness", "app.tallies", "app.adoption"),
     ("app.steering", "app.listing", "app.figures"),
     (
         "app.overdue",
