@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Literal
 
@@ -30,11 +30,13 @@ def _https(url: str) -> str:
 
 def _folder(path: str) -> str:
     try:
-        is_named = bool(parts(path))
+        named = parts(path)
     except BadName as error:  # which pydantic would let through, and the other problems would stay untold
         raise ValueError(str(error)) from error
-    if not is_named:
+    if not named:
         raise ValueError("must name a folder in the drive, like Haulage or Apps/Haulage")
+    if named[0].lower() == "forms":  # "Restrictions and limitations in OneDrive and SharePoint"
+        raise ValueError("SharePoint keeps Forms at a library's root for itself: name another folder")
     return path
 
 
@@ -99,21 +101,31 @@ DriveSettings = FilesystemSettings | OneDriveSettings
 _KINDS: Mapping[str, type[DriveSettings]] = {"filesystem": FilesystemSettings, "onedrive": OneDriveSettings}
 
 
+def names() -> list[str]:
+    """Return what DRIVES names, whether it can be used or not."""
+    return _listed(settings().drives)
+
+
 @cache
 def drive_settings() -> Mapping[str, DriveSettings]:
     """Return the settings of every drive by its name; raise BadSettings with one message that lists every problem."""
-    found: dict[str, DriveSettings] = {}
-    problems: list[str] = []
-    named = _listed(settings().drives)
-    for place, name in enumerate(named):
-        problems += _read(name, found) if name not in named[:place] else [_no_name(name)]
-    if root := settings().drive_dir:
-        found[FILESYSTEM] = FilesystemSettings.model_construct(kind="filesystem", dir=root)
-    problems += _keys()
+    found, problems = readable()
     if problems:
         listed = "\n".join(f"  {one}" for one in problems)
         raise BadSettings(f"The settings of the drives have {len(problems)} problem(s):\n{listed}")
     return found
+
+
+def readable() -> tuple[Mapping[str, DriveSettings], Sequence[str]]:
+    """Return the settings of those drives that have good ones, and every problem of the others and of SESSION_KEYS."""
+    found: dict[str, DriveSettings] = {}
+    problems: list[str] = []
+    named = names()
+    for place, name in enumerate(named):
+        problems += _read(name, found) if name not in named[:place] else [_no_name(name)]
+    if root := settings().drive_dir:
+        found[FILESYSTEM] = FilesystemSettings.model_construct(kind="filesystem", dir=root)
+    return found, [*problems, *_keys()]
 
 
 def _read(name: str, found: dict[str, DriveSettings]) -> Iterator[str]:
@@ -141,7 +153,7 @@ def _no_name(name: str) -> str:
 
 def _beginning(prefix: str) -> set[str]:
     """Return the settings of one drive, without those of another whose name goes on where this one ends."""
-    longer = [f"DRIVE_{name.upper()}_" for name in _listed(settings().drives)]
+    longer = [f"DRIVE_{name.upper()}_" for name in names()]
     longer = [one for one in longer if one.startswith(prefix) and one != prefix]
     return {name for name in os.environ if name.startswith(prefix) and not name.startswith(tuple(longer))}
 
@@ -152,9 +164,7 @@ def _keys() -> Iterator[str]:
     except BadSettings as error:
         yield str(error)
         return
-    if not keys and any(
-        os.environ.get(f"DRIVE_{one.upper()}_KIND") == "onedrive" for one in _listed(settings().drives)
-    ):
+    if not keys and any(os.environ.get(f"DRIVE_{one.upper()}_KIND") == "onedrive" for one in names()):
         yield "SESSION_KEYS is not set; a onedrive needs it: `haulage drive key` makes one"
 
 

@@ -257,14 +257,13 @@ class DriveUnknown(DriveUnavailable):
 
 
 class DrivePauses(DriveUnavailable):
-    """Another process was told that nobody is to ask this drive; the code is what it was told, if that is known."""
+    """Another process was told that nobody is to ask this drive; the code is what that one was told."""
 
     code = "drive_pauses"
 
-    def __init__(self, message: str, delay: timedelta = timedelta(0), reason: str | None = None) -> None:
+    def __init__(self, message: str, delay: timedelta = timedelta(0), reason: str = code) -> None:
         super().__init__(message, delay)
-        if reason is not None:
-            self.code = reason
+        self.code = reason
 
 
 class DriveHalted(DriveUnavailable):

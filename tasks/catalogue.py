@@ -3,10 +3,10 @@
 import re
 from functools import partial
 
-from app import catalogue, names, pauses, queue
+from app import asked, catalogue, names, queue
 from app.catalogue import NewItem
 from app.database import session_scope
-from app.errors import BadRequest, HaulageError
+from app.errors import BadRequest, DriveHalted, HaulageError
 from app.models import Kind
 from tasks.means import means
 from tasks.patience import patiently
@@ -24,7 +24,8 @@ def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
 ) -> None:
     """Record an item that is in the drive already, and count it; the same item again changes nothing.
 
-    Raises Refused for a name, kind or parent that cannot be, and NameTaken if another item has the name.
+    Raises Refused for a name, kind or parent that cannot be, and NameTaken if another item has the name. While the drive
+    cannot be asked whether it has the item, the message waits in its queue.
     """
     if (
         kind not in {*Kind}
@@ -43,10 +44,14 @@ def record_item(  # noqa: PLR0913, PLR0917  the columns of an item
 def _owned(corp_index: int, onedrive_item_id: str) -> bool:
     with session_scope() as session:
         name = catalogue.drive_name(session, corp_index)
-        pause = pauses.found(session, name)
-    if pause is not None:
-        raise pause
-    return means().drives.named(name).owns(corp_index, onedrive_item_id)
+        asked.heed(session, name, is_look=True)
+    try:
+        return means().drives.named(name).owns(corp_index, onedrive_item_id)
+    except DriveHalted as error:
+        asked.tell(name, error)
+        raise
+    finally:
+        asked.note_soon(means().drives)
 
 
 def _record(corp_index: int, new: NewItem) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from functools import cache, partial
 
+from app import asked
 from app.attempt import Means
 from app.drive_settings import drive_settings, session_keys
 from app.drives.registry import Drives
@@ -10,7 +11,7 @@ from app.inbox import Inbox
 from app.settings import settings
 from app.staging import Staging
 from app.vault import Vault
-from tasks import asked, shutdown
+from tasks import shutdown
 
 
 @cache

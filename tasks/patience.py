@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TypeVar
 
 from celery.exceptions import Reject, SoftTimeLimitExceeded
@@ -15,36 +14,35 @@ from tasks import shutdown
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 2
-MOMENT = timedelta(minutes=1)
+PATIENCE_SECONDS = 10  # far below the soft limit, and short: this child could serve other drives meanwhile
 
 Result = TypeVar("Result")
 
 
 def patiently(work: Callable[[], Result]) -> Result:
-    """Do what may be done twice; while PostgreSQL is away, or a drive for a moment, again and again.
+    """Do what may be done twice; while PostgreSQL or a drive is away, again and again.
 
-    A drive that is away for longer is raised: to wait for it would keep a child from the uploads to all others.
-
-    If this process must end while it waits, or time is up then, the message goes back into its queue.
+    After a while, or if this process must end meanwhile, the message goes back into its queue, behind all others: it
+    is lost no more than a row would be, and keeps no child from what can be done.
     """
+    began = time.monotonic()
     while True:
         try:
             return work()
         except Exception as error:
-            if not database.is_passing(error) and not _is_momentary(error):
+            if not database.is_passing(error) and not isinstance(error, DriveUnavailable):
                 raise
             log.warning("PostgreSQL or the drive is away, or busy with others; this task waits: %s", error)
-            _pause(error)
+            _pause(error, is_last=time.monotonic() - began >= PATIENCE_SECONDS)
 
 
-def _is_momentary(error: Exception) -> bool:
-    return isinstance(error, DriveUnavailable) and error.delay <= MOMENT
-
-
-def _pause(error: Exception) -> None:
+def _pause(error: Exception, *, is_last: bool) -> None:
+    """Wait before the next try, or before the message goes back: in an empty queue it would come again at once."""
     if shutdown.is_announced():
         raise Reject(error, requeue=True) from error
     try:
         time.sleep(PAUSE_SECONDS)
     except SoftTimeLimitExceeded:
+        is_last = True
+    if is_last:
         raise Reject(error, requeue=True) from error

@@ -7,14 +7,13 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from celery import Task
 from celery.exceptions import Ignore
 
-from app import attempt, catalogue, names, queue, uploads, wake
+from app import asked, attempt, catalogue, names, queue, uploads, wake
 from app.attempt import Outcome
 from app.database import session_scope
 from app.errors import HaulageError
 from app.models import FINISHED, Upload
 from app.results import report, result_of
 from app.uploads import Destination
-from tasks import asked
 from tasks.means import means
 from tasks.patience import patiently
 

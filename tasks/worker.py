@@ -14,10 +14,11 @@ from celery import signals
 from celery.worker import state
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import database, forksafe, logs, queue, readiness
+from app import asked, database, forksafe, logs, queue, readiness
+from app.drive_settings import drive_settings
 from app.errors import Unfit
 from app.settings import settings
-from tasks import asked, flower, quiet, shutdown, transport
+from tasks import flower, quiet, shutdown, transport
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def say_what_a_line_is_about(logger: Any = None, **_: object) -> None:
 def check_that_we_may_run(sender: Any = None, **_: object) -> None:
     children = getattr(sender, "concurrency", None) or 1
     try:
+        drive_settings()  # a bad one would fail every task, the sweep among them
         readiness.check(settings(), children * settings().db_pool_size)
     except (Unfit, SQLAlchemyError) as error:
         # Celery would swallow anything less, and the worker would take messages that it can do nothing about.

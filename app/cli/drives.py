@@ -1,12 +1,13 @@
 """The commands about drives: `drive list`, `drive test`, `drive resume`, `drive key`."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
 from cryptography.fernet import Fernet
 
-from app import pauses
+from app import asked, pauses
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
 from app.drive_settings import DriveSettings, OneDriveSettings, drive_settings
@@ -17,6 +18,13 @@ from app.errors import BadRequest
 from app.models import DriveState
 
 
+def drives_noted_at_end() -> Drives:
+    """Return the drives of the settings; what the command asks of them is noted when it ends, however it does."""
+    made = Drives(drive_settings())
+    click.get_current_context().call_on_close(partial(asked.note, made))
+    return made
+
+
 def drive_of_choice(name: str | None) -> Drive:
     """Return the drive that is meant; without a name the only one that there is."""
     known = drive_settings()
@@ -25,7 +33,7 @@ def drive_of_choice(name: str | None) -> Drive:
     wanted = name or next(iter(known))
     if wanted not in known:
         raise BadRequest(f"the settings name no drive {wanted!r}; they name {', '.join(known)}")
-    return Drives(known).named(wanted)
+    return drives_noted_at_end().named(wanted)
 
 
 @click.group()

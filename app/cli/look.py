@@ -1,18 +1,19 @@
 """The commands that look: `tree`, `status`, `uploads`, `verify`."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from uuid import UUID
 
 import click
 
-from app import catalogue, listing, names, pauses, uploads
+from app import asked, catalogue, listing, names, pauses, uploads
 from app import verify as verification
+from app.cli.drives import drives_noted_at_end
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
-from app.drive_settings import drive_settings
-from app.drives.registry import Drives
 from app.listing import Cursor
 from app.models import Item, Json, Kind, State, Upload
 
@@ -175,21 +176,32 @@ def list_uploads(
 @click.option("--corp", "corp_index", type=int, required=True)
 @as_json_option
 def verify(*, corp_index: int, as_json: bool) -> None:
-    """Compare catalogue and drive from the outside: every file's bytes, every folder's count. Exit code 1 if they differ."""
+    """Compare catalogue and drive from the outside: every file's bytes, every folder's count.
+
+    Of an Office file that SharePoint has altered since it was stored, only that it is there, and not empty.
+
+    Exit code 1 if they differ; 75 if not, but the drive stopped before everything was compared.
+    """
+    drives = drives_noted_at_end()
     with session_scope() as session:
-        drive = Drives(drive_settings()).named(catalogue.drive_name(session, corp_index))
-    findings = verification.corporation(drive, corp_index)
+        drive = drives.named(catalogue.drive_name(session, corp_index))
+    findings = verification.corporation(drive, corp_index, partial(asked.note_soon, drives))
     if as_json:
         put_json(findings)
     else:
         for problem in findings.problems:
             click.echo(problem, err=True)
         unknown = f", {findings.without_hash} recorded without a sha256" if findings.without_hash else ""
+        unknown += (
+            f", {findings.altered_again} altered again, not comparable" if findings.altered_again else ""
+        )
         click.echo(
             f"{findings.files} files ({findings.bytes} bytes{unknown}) and {findings.folders} folders compared, "
             f"{len(findings.problems)} differences"
         )
-    sys.exit(1 if findings.problems else 0)
+        if findings.stopped:
+            click.echo(f"haulage: it ended before everything was compared: {findings.stopped}", err=True)
+    sys.exit(1 if findings.problems else os.EX_TEMPFAIL if findings.stopped else 0)
 
 
 COMMANDS = (tree, status, list_uploads, verify)

@@ -8,12 +8,11 @@ from uuid import UUID
 import click
 from sqlalchemy import func, select
 
-from app import catalogue, folders, names, queue, results, steering
+from app import asked, catalogue, folders, names, queue, results, steering
+from app.cli.drives import drives_noted_at_end
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
-from app.drive_settings import drive_settings
-from app.drives.registry import Drives
-from app.errors import HaulageError
+from app.errors import DriveHalted, HaulageError
 
 
 @click.command()
@@ -95,8 +94,13 @@ def mkdir(*, path: str, corp_index: int, as_json: bool) -> None:
     above, name = names.split(path)
     with session_scope() as session:
         root = catalogue.root_id(session, corp_index)
-        drive = Drives(drive_settings()).named(catalogue.drive_name(session, corp_index))
-    made, is_new = folders.make_path(drive, corp_index, root, (*above, name))
+        drive = drives_noted_at_end().named(catalogue.drive_name(session, corp_index))
+        asked.heed(session, drive.name)
+    try:
+        made, is_new = folders.make_path(drive, corp_index, root, (*above, name))
+    except DriveHalted as error:
+        asked.tell(drive.name, error)
+        raise
     if as_json:
         put_json({"id": made, "new": is_new})
     else:

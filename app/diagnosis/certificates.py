@@ -111,7 +111,7 @@ def _certificate(server: Server) -> Verdict:
         return bad(f"{where} has no TLS", "Switch TLS on there: ssl = on, with a certificate.")
     except OSError as error:
         return bad(f"{where} showed none: {error.strerror or error}", "Is the server running there?")
-    return _judged(f"that of {where}", shown, _RENEW)
+    return judged(f"that of {where}", ssl.cert_time_to_seconds(shown), _RENEW)
 
 
 def _shown_by(server: Server) -> str:
@@ -155,9 +155,10 @@ def _ask_for_tls(plain: socket.socket) -> None:
         raise NoTls
 
 
-def _judged(what: str, not_after: str, do: str) -> Verdict:
-    left = ssl.cert_time_to_seconds(not_after) - time.time()
-    until = time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(not_after)))
+def judged(what: str, ends_at: float, do: str) -> Verdict:
+    """Judge until when a certificate is valid: `ends_at` in seconds since 1970."""
+    left = ends_at - time.time()
+    until = time.strftime("%Y-%m-%d", time.gmtime(ends_at))
     if left < 0:
         return bad(f"{what} was valid until {until}", do)
     if left < WARN_DAYS * 86400:
@@ -181,8 +182,8 @@ def _authority(servers: "partial[Sequence[Server]]") -> Verdict:
         return bad(
             f"{file} cannot be read: {error.strerror or error}", "Put the CA's certificate (PEM) there."
         )
-    dates = sorted((str(one["notAfter"]) for one in context.get_ca_certs()), key=ssl.cert_time_to_seconds)
+    dates = [ssl.cert_time_to_seconds(str(one["notAfter"])) for one in context.get_ca_certs()]
     if not dates:
         return good(f"{file} holds no CA, but the server's own certificate")
     # Of several, as when one takes another's place, the last to end decides.
-    return _judged(f"the CA in {file}", dates[-1], do)
+    return judged(f"the CA in {file}", max(dates), do)

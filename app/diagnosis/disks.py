@@ -1,13 +1,13 @@
 """The directories that every process shares: there, writable, and with room. Writes nothing into any of them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from app.diagnosis.findings import Check, Verdict, bad, good, warning
-from app.drive_settings import FILESYSTEM, FilesystemSettings, drive_settings
+from app.drive_settings import FILESYSTEM, DriveSettings, FilesystemSettings
 from app.settings import Settings
 from app.staging import IDENTITY_FILE
 
@@ -29,11 +29,12 @@ _MOUNT = "Make it, or mount it, on this machine and every other; then look again
 _LET = "Let the user of web and workers do so (chown, or the options of the mount)."
 
 
-def checks(chosen: Settings) -> Sequence[Sequence[Check]]:
+def checks(chosen: Settings, known: Mapping[str, DriveSettings]) -> Sequence[Sequence[Check]]:
     """Return a row for each directory: a mount that hangs must not hide the others."""
+    roots = directories(known)
     return [
         [
-            Check("staging", partial(_staging, chosen), is_gate=True),
+            Check("staging", partial(_staging, chosen, roots), is_gate=True),
             Check("staging-space", partial(_staging_space, chosen)),
         ],
         [Check("inbox", partial(inbox, chosen))],
@@ -42,19 +43,18 @@ def checks(chosen: Settings) -> Sequence[Sequence[Check]]:
                 Check(f"drive{_suffix(name)}", partial(drive, _setting(name), root), is_gate=True),
                 Check(f"drive-space{_suffix(name)}", partial(space, root, 0)),
             ]
-            for name, root in directories().items()
+            for name, root in roots.items()
         ),
     ]
 
 
-def directories() -> dict[str, Path]:
+def directories(known: Mapping[str, DriveSettings]) -> dict[str, Path]:
     """Return the drives that are directories, by their names in the settings."""
-    known = drive_settings().items()
-    return {name: one.dir for name, one in known if isinstance(one, FilesystemSettings)}
+    return {name: one.dir for name, one in known.items() if isinstance(one, FilesystemSettings)}
 
 
 def _suffix(name: str) -> str:
-    return "" if name == FILESYSTEM else f"-{name}"
+    return "" if name == FILESYSTEM else f":{name}"
 
 
 def _setting(name: str) -> str:
@@ -69,7 +69,7 @@ def _missing(name: str, folder: Path) -> Verdict | None:
     return None
 
 
-def _staging(chosen: Settings) -> Verdict:
+def _staging(chosen: Settings, roots: Mapping[str, Path]) -> Verdict:
     root = chosen.staging_dir
     if missing := _missing("STAGING_DIR", root):
         return missing
@@ -86,7 +86,7 @@ def _staging(chosen: Settings) -> Verdict:
             "its drafts and its kept files are on two file systems, between which nothing can be renamed",
             "Put both on one: mount the staging as a whole.",
         )
-    shared = _device(root) in map(_device, directories().values())
+    shared = _device(root) in map(_device, roots.values())
     note = "; note: it shares its file system with the drive, which may fill it" if shared else ""
     return good(f"{root} is there and writable{note}")
 

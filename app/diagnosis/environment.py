@@ -30,12 +30,17 @@ def problems(error: BadSettings) -> list[Finding]:
 
 
 def settings(names: Iterable[str]) -> Verdict:
-    """Judge an environment that could be read; `names` are those of all its variables."""
+    """Judge an environment that could be read; `names` are those of all its variables.
+
+    Those of drives have a line of their own.
+    """
     known = [name.upper() for name in Settings.model_fields]
     likely = {
         name: meant[0]
         for name in sorted(names)
-        if name not in known and (meant := get_close_matches(name, known, 1, 0.9))
+        if name not in known
+        and not name.startswith("DRIVE_")
+        and (meant := get_close_matches(name, known, 1, 0.9))
     }
     if likely:
         told = "; ".join(f"{name} is none, {meant} is one" for name, meant in likely.items())

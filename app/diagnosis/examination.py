@@ -11,6 +11,7 @@ from app.diagnosis import (
     broker,
     certificates,
     disks,
+    drives,
     environment,
     findings,
     flower,
@@ -21,47 +22,56 @@ from app.diagnosis import (
 )
 from app.diagnosis.findings import Check, Finding, Level, Secrets
 from app.diagnosis.reading import Engines
+from app.drive_settings import names, readable
 from app.settings import Settings
 
-# In the order in which they are told.
+# In the order in which they are told. Of drives there may be several; a line about one of them goes on with :NAME.
 NAMES = (
     "settings", "limits",
     "postgresql", "postgresql-session", "postgresql-tls", "postgresql-certificate", "postgresql-ca", "clock-postgresql",
     "roles", "owner", "schema", "grants", "connections",
     "redis", "redis-tls", "redis-certificate", "redis-ca", "redis-eviction", "redis-memory", "redis-persistence",
     "redis-keys", "clock-redis", "queues",
-    "staging", "staging-identity", "staging-space", "inbox", "drive", "drive-space", "corporations",
+    "staging", "staging-identity", "staging-space", "inbox",
+    "drives", "drive", "drive-space", "onedrive-files", "onedrive", "drive-pauses", "corporations",
     "workers", "worker-sessions", "worker-queues", "worker-tasks", "worker-versions", "worker-limits",
     "sweep", "clean-up", "waiting", "failed", "tokens", "flower",
 )  # fmt: skip
 
 
 def examine(chosen: Settings, variables: Mapping[str, str]) -> list[Finding]:
-    """Look at everything, and change nothing; each name has one finding. `variables` are the environment's own."""
+    """Look at everything, and change nothing; each line has one finding. `variables` are the environment's own."""
     engines = cache(database.short_lived_engine)
     found = _at_once(_first_rows(chosen, variables, engines))
     found |= _workers(chosen, found, partial(engines, chosen.database_url))
     hidden = Secrets(
         [chosen.database_url, chosen.owner_database_url, chosen.redis_url, variables.get("FLOWER_BASIC_AUTH")]
     )
-    return [
-        Finding(name, found[name].level, hidden.hide(found[name].found), hidden.hide(found[name].do))
-        for name in NAMES
-    ]
+    told = sorted(found.values(), key=lambda one: NAMES.index(kind_of(one.name)))
+    return [Finding(one.name, one.level, hidden.hide(one.found), hidden.hide(one.do)) for one in told]
+
+
+def kind_of(line: str) -> str:
+    """Return the name that a line has in NAMES."""
+    return line.partition(":")[0]
 
 
 def _first_rows(
     chosen: Settings, variables: Mapping[str, str], engines: Engines
 ) -> Sequence[Sequence[Check]]:
+    known, problems = readable()
+    named = {*known, *names()}
     return [
         [
             Check("settings", lambda: environment.settings(variables)),
             Check("limits", lambda: _limits(chosen)),
+            Check("drives", lambda: drives.settings(known, problems, variables)),
         ],
-        [*postgres.checks(chosen, engines), *work.checks(chosen, engines)],
+        [*postgres.checks(chosen, engines), *work.checks(chosen, engines, known, named)],
         broker.checks(chosen),
         *certificates.checks(chosen),
-        *disks.checks(chosen),
+        *disks.checks(chosen, known),
+        *drives.checks(known),
         [flower.check(variables)],
     ]
 

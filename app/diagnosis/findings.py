@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from app import names
 
 SHORT = 12
+_HANGS = "Something below hangs: a frozen server, or a mount that has lost its server. Mend that first."
 LOOK_SECONDS = 9.0  # a connection takes up to 5 s to be refused by nobody, a statement up to 3
 
 
@@ -45,6 +46,7 @@ class Check:
     look: Callable[[], Verdict]
     is_gate: bool = False
     seconds: float = LOOK_SECONDS
+    do_if_silent: str = _HANGS
 
 
 def good(found: str) -> Verdict:
@@ -111,10 +113,7 @@ def run(row: Sequence[Check], missing: str | None = None) -> list[Finding]:
     for check in row:
         verdict = _after(missing) if missing else _bounded(check)
         if verdict is None:
-            verdict = bad(
-                f"no answer within {check.seconds:.0f} s",
-                "Something below hangs: a frozen server, or a mount that has lost its server. Mend that first.",
-            )
+            verdict = bad(f"no answer within {check.seconds:.0f} s", check.do_if_silent)
         if check.is_gate and verdict.level is Level.BAD:
             missing = check.name
         findings.append(Finding(check.name, *verdict))

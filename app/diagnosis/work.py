@@ -1,20 +1,22 @@
 """What the catalogue tells of the work: does it go on, what waits, what has failed, and where corporations live."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, func, not_, select, text
+from sqlalchemy.orm import Session
 
-from app import queue
+from app import pauses, queue
 from app.diagnosis.disks import directories
-from app.diagnosis.findings import Check, Verdict, bad, good, warning
+from app.diagnosis.findings import Check, Verdict, bad, good, warning, worst
 from app.diagnosis.grants import grants
 from app.diagnosis.reading import Engines, reading
-from app.errors import WrongStaging
+from app.drive_settings import DriveSettings
+from app.errors import DriveThrottled, WrongStaging
 from app.figures import oldest_waited
-from app.models import State, Upload
+from app.models import DriveState, State, Upload
 from app.settings import Settings
 from app.staging import Staging
 from app.steering import HAS_BYTES
@@ -27,12 +29,15 @@ SHOWN = 5
 Look = Callable[[Connection], Verdict]
 
 
-def checks(chosen: Settings, engines: Engines) -> Sequence[Check]:
-    """Return the checks of what is in the catalogue; its schema must be there."""
+def checks(
+    chosen: Settings, engines: Engines, known: Mapping[str, DriveSettings], named: Collection[str]
+) -> Sequence[Check]:
+    """Return the checks of what is in the catalogue; its schema must be there. `named` are all drives that settings name."""
     looks: tuple[tuple[str, Look], ...] = (
         ("grants", grants),
         ("staging-identity", partial(_staging_identity, chosen)),
-        ("corporations", partial(_corporations, chosen)),
+        ("drive-pauses", _pauses),
+        ("corporations", partial(_corporations, chosen.inbox_dir, directories(known), named)),
         ("sweep", partial(_sweep, chosen)),
         ("clean-up", _clean_up),
         ("waiting", _waiting),
@@ -68,30 +73,54 @@ def _staging_identity(chosen: Settings, connection: Connection) -> Verdict:
     return good("STAGING_DIR is the staging of this database")
 
 
-def _corporations(chosen: Settings, connection: Connection) -> Verdict:
+def _pauses(connection: Connection) -> Verdict:
+    paused = pauses.now(Session(connection)).values()
+    if not paused:
+        return good("no drive pauses")
+    found = "; ".join(f"{one.name} {pauses.sentence(one)}" for one in paused)
+    return worst(map(_pause, paused))._replace(found=found)
+
+
+def _pause(drive: DriveState) -> Verdict:
+    if drive.reason == DriveThrottled.code:
+        return warning("", "Wait: it ends by itself. `haulage drive list` shows what the last minute took.")
+    return bad("", f"Mend what the message names, then `haulage drive resume {drive.name}`.")
+
+
+def _corporations(
+    inbox: Path, roots: Mapping[str, Path], named: Collection[str], connection: Connection
+) -> Verdict:
     rows = connection.execute(text("SELECT corp_index, drive FROM corporate.corporations ORDER BY 1"))
     drives: dict[int, str] = {row.corp_index: row.drive for row in rows}
     numbers = list(drives)
     if not numbers:
         return warning("there is none yet", 'Add one: haulage corp add NUMBER "Name".')
-    for drive, root in directories().items():
+    if strays := [number for number in numbers if drives[number] not in named]:
+        return bad(
+            f"{_listed(strays)}: the settings here name no drive {drives[strays[0]]!r}",
+            "Name it in DRIVES, with its settings, for web and workers; or correct its name there: uploads wait.",
+        )
+    for drive, root in roots.items():
         if homeless := _without(root, [number for number in numbers if drives[number] == drive]):
             return bad(
                 f"no directory in the drive for {homeless}",
                 f"Is the drive mounted at {root}? If it is: was the directory moved?",
             )
-    if homeless := _without(chosen.inbox_dir, numbers):
+    if homeless := _without(inbox, numbers):
         return warning(
             f"no inbox for {homeless}",
-            f"Is the inbox mounted at {chosen.inbox_dir}? If it is, make a directory with the corporation's number.",
+            f"Is the inbox mounted at {inbox}? If it is, make a directory with the corporation's number.",
         )
-    return good(f"{len(numbers)}, each with its directory in drive and inbox")
+    return good(f"{len(numbers)}, each with its drive and its inbox")
 
 
 def _without(folder: Path, numbers: Sequence[int]) -> str:
-    missing = [number for number in numbers if not (folder / str(number)).is_dir()]
-    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    return f"corporation {', '.join(map(str, missing[:SHOWN]))}{more}" if missing else ""
+    return _listed([number for number in numbers if not (folder / str(number)).is_dir()])
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
+    return f"corporation {', '.join(map(str, numbers[:SHOWN]))}{more}" if numbers else ""
 
 
 def _sweep(chosen: Settings, connection: Connection) -> Verdict:
@@ -134,7 +163,7 @@ def _waiting(connection: Connection) -> Verdict:
         return good("no upload waits")
     why = f", most often because of {reason}" if reason else ""
     told = f"{number} upload(s) wait, the oldest for {_long(age)}{why}"
-    do = "See workers, queues, sweep and drive; docs/operating.md explains the reasons. More workers, if all is well."
+    do = "See workers, queues, sweep, drive and drive-pauses; docs/operating.md explains the reasons. More workers, if all is well."
     if age > TOO_LONG.total_seconds():
         return bad(told, do)
     return warning(told, do) if age > LONG.total_seconds() else good(told)

@@ -60,14 +60,20 @@ class Drives:
 
 
 def onedrive(name: str, chosen: OneDriveSettings, meter: Meter) -> OneDrive:
-    ca_file = str(chosen.ca_file) if chosen.ca_file else None
-    graph = Graph(chosen.graph_url, Credentials(_identity(chosen)), meter, ca_file)
     hosts = (*MICROSOFT_HOSTS, *chosen.hosts())
-    place = Place(chosen.drive_id, parts(chosen.folder), chosen.client_id)
-    return OneDrive(name, Library(place, graph), Addresses(hosts, meter, ca_file))
+    return OneDrive(name, library(chosen, meter), Addresses(hosts, meter, _ca_file(chosen)))
 
 
-def _identity(chosen: OneDriveSettings) -> Identity:
+def library(chosen: OneDriveSettings, meter: Meter) -> Library:
+    graph = Graph(chosen.graph_url, Credentials(identity(chosen), meter.drive), meter, _ca_file(chosen))
+    return Library(Place(chosen.drive_id, parts(chosen.folder), chosen.client_id), graph)
+
+
+def _ca_file(chosen: OneDriveSettings) -> str | None:
+    return str(chosen.ca_file) if chosen.ca_file else None
+
+
+def identity(chosen: OneDriveSettings) -> Identity:
     return Identity(
         chosen.tenant_id,
         chosen.client_id,

@@ -37,11 +37,15 @@ _LONGEST_PAUSE = timedelta(hours=1)  # asked for more than that, look again all 
 
 @dataclass(frozen=True)
 class Answer:
-    """A status, the headers by lower-case names, and the JSON object in the body; None if it was something else."""
+    """A status, the headers by lower-case names, and the JSON object in the body; None if it was something else.
+
+    `is_page` if that was made for people: a proxy's, or a sign-in page.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: Json | None
+    is_page: bool = False
 
     @property
     def codes(self) -> frozenset[str]:
@@ -65,6 +69,22 @@ class Answer:
     def speaks_for_itself(self) -> bool:
         """True if a code says what is wrong, whatever was asked; that a name is taken depends on who has it."""
         return bool(self.codes & _BY_CODE.keys() - {"namealreadyexists"})
+
+    @property
+    def is_refusal(self) -> bool:
+        """True if the drive itself refuses what was asked for, and no code or throttle says that it is about more.
+
+        SharePoint answers with plain text before it has come to what makes JSON.
+        """
+        is_text = self.status in (401, 403, 404, 410) and not self.is_page
+        is_its_own = (self.body is not None or is_text) and not self.speaks_for_itself
+        return is_its_own and 400 <= self.status < 500 and self.status != 429
+
+    @property
+    def is_too_much(self) -> bool:
+        """True if somebody on the way gave up (504), or takes no request as large as this (413, and Graph says it in JSON)."""
+        is_proxys = self.status == 413 and not self.codes
+        return (is_proxys or self.status == 504) and not self.speaks_for_itself
 
 
 def _codes(error: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ may write. So it has a client of its own, goes to known hosts alone, and is neve
 """
 
 import base64
+import errno
 import logging
 import re
 import ssl
@@ -15,11 +16,10 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import NewConnectionError
 
 from app.errors import Disconnected, DriveFault, DriveUnavailable
 from app.graph.answers import SOON, Answer, trouble
-from app.graph.http import Session
+from app.graph.http import Session, Silence, causes, was_never_begun
 from app.models import Json
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ MICROSOFT_HOSTS = (
     ".onedrive.com",
 )
 _READ_AT_ONCE = 2**20
-_OF_ONE_ADDRESS = {400, 401, 403, 404, 409, 416}
+_OF_ONE_FRAGMENT = {400, 401, 403, 404, 409, 416}
 _HOST, _CROOKED = re.compile(r"[a-z0-9.-]+"), re.compile(r"[\s\x00-\x1f\\]")
 
 
@@ -44,6 +44,8 @@ class Tokens(Protocol):
 
 
 class Meter(Protocol):
+    drive: str  # by its name in our settings
+
     def count(self, units: int) -> None:
         """Note a request and what it costs in Microsoft's resource units."""
 
@@ -70,8 +72,8 @@ class Request:
 class _Sessions(threading.local):
     """A session of requests for each thread, since none may be shared; made after the fork, since it holds connections."""
 
-    def __init__(self, ca_file: str | None) -> None:
-        self.http = Session(ca_file)
+    def __init__(self, ca_file: str | None, silence: Silence) -> None:
+        self.http = Session(ca_file, silence)
 
 
 class Graph:
@@ -79,7 +81,7 @@ class Graph:
 
     def __init__(self, url: str, tokens: Tokens, meter: Meter, ca_file: str | None) -> None:
         self._url, self._tokens, self._meter = url, tokens, meter
-        self._sessions = _Sessions(ca_file)
+        self._sessions = _Sessions(ca_file, Silence())
 
     def ask(self, request: Request, *expect: str) -> Answer:
         """Return the answer, or raise what its refusal means.
@@ -92,6 +94,7 @@ class Graph:
             answer = self._sent(request, self._tokens.token(renew=True, claims=claims))
         if request.wants_address and answer.status == 302:
             return answer
+        _check_size(answer, request.data)
         return _judged(answer, expect, request.kind)
 
     def _sent(self, request: Request, token: str) -> Answer:
@@ -108,21 +111,21 @@ class Addresses:
 
     def __init__(self, hosts: Collection[str], meter: Meter, ca_file: str | None) -> None:
         self._hosts, self._meter = tuple(hosts), meter
-        self._sessions = _Sessions(ca_file)
+        self._sessions = _Sessions(ca_file, Silence())
 
     def ask(
         self, method: str, url: str, data: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """Return the answer, or raise what it means for the whole drive: see `trouble`.
 
-        What refuses this one address (400, 401, 403, 404, 409, 416) is returned.
+        What refuses this one address is returned: to a fragment (PUT) 400, 401, 403, 404, 409 and 416, else any 4xx.
         """
         self._check(url)
         self._meter.count(1 if method == "GET" else 2)
         answer = _answered(self._sessions.http, method, url, headers=headers, data=data)
-        is_told = answer.body is not None and not answer.speaks_for_itself
-        if is_told and answer.status in _OF_ONE_ADDRESS:
+        if answer.is_refusal and (method != "PUT" or answer.status in _OF_ONE_FRAGMENT):
             return answer
+        _check_size(answer, data)
         return _judged(answer, (), f"{method} of an upload's address")
 
     def read(self, url: str, first: int, length: int | None) -> Iterator[bytes]:
@@ -134,7 +137,7 @@ class Addresses:
         try:
             with self._sessions.http.get(url, headers=headers, stream=True) as reply:
                 if reply.status_code not in (200, 206):
-                    raise trouble(_parsed(reply))
+                    raise _not_given(_parsed(reply))
                 if headers and reply.status_code != 206:
                     raise DriveFault("the drive gave the whole file where a part was asked for")
                 yield from reply.iter_content(_READ_AT_ONCE)
@@ -144,7 +147,8 @@ class Addresses:
     def _check(self, url: str) -> None:
         if not self.knows(url):
             raise DriveFault(
-                "the drive gave an address on a host that is not Microsoft's: nothing was sent there"
+                f"the drive gave an address on {_host(url)}, which is none of Microsoft's over HTTPS: nothing was sent"
+                f" there; a host that may get bytes is to be named in DRIVE_{self._meter.drive.upper()}_UPLOAD_HOSTS"
             )
 
     def knows(self, url: str) -> bool:
@@ -165,6 +169,15 @@ class Addresses:
         )
 
 
+def _host(url: str) -> str:
+    """Return the host's name and nothing else of an address, which may hold a credential."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    return f"the host {host}" if _HOST.fullmatch(host) else "a host without a proper name"
+
+
 def _answered(http: requests.Session, method: str, url: str, **given: Any) -> Answer:
     try:
         reply = http.request(method, url, **given)
@@ -179,7 +192,25 @@ def _parsed(reply: requests.Response) -> Answer:
     except ValueError:
         body = None
     headers = {name.lower(): value for name, value in reply.headers.items()}
-    return Answer(reply.status_code, headers, body if isinstance(body, dict) else None)
+    is_page = "html" in headers.get("content-type", "") or reply.content.lstrip()[:1] == b"<"
+    return Answer(reply.status_code, headers, body if isinstance(body, dict) else None, is_page)
+
+
+def _check_size(answer: Answer, data: bytes | None) -> None:
+    """Raise Disconnected if a request was too much for somebody on the way: a smaller one may come through."""
+    if data and answer.is_too_much:
+        raise Disconnected(
+            f"a request of this size did not come through to the drive (HTTP {answer.status})", SOON
+        )
+
+
+def _not_given(answer: Answer) -> Exception:
+    """A download's address stands for one file, and may have ended: what refuses it says nothing of the drive."""
+    if answer.is_refusal and answer.status in (404, 410):
+        return FileNotFoundError(errno.ENOENT, "no such file in the drive")
+    if answer.is_refusal and answer.status in (401, 403):
+        return DriveFault("the address that the drive gave for the file's bytes does not give them")
+    return trouble(answer)
 
 
 def _judged(answer: Answer, expect: Collection[str], asked: str) -> Answer:
@@ -193,22 +224,13 @@ def _judged(answer: Answer, expect: Collection[str], asked: str) -> Answer:
 
 def _unreachable(error: requests.RequestException) -> DriveUnavailable:
     """Tell what was never begun from what ended in the middle; a message of requests may hold the address."""
-    if any(isinstance(one, ssl.SSLCertVerificationError) for one in _causes(error)):
+    if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes(error)):
         return DriveUnavailable(
             "the drive's certificate does not hold: is the clock right, or a proxy in the way?", SOON
         )
-    never_begun = requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError, NewConnectionError
-    if any(isinstance(one, never_begun) for one in _causes(error)):
+    if was_never_begun(error):
         return DriveUnavailable("the drive cannot be reached", SOON)
     return Disconnected("the connection to the drive ended in the middle", SOON)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came of, which urllib3 keeps in `reason`."""
-    while error is not None:
-        yield error
-        inner = getattr(error.args[0], "reason", None) if error.args else None
-        error = inner if isinstance(inner, BaseException) else error.__context__
 
 
 def _claims(challenge: str) -> str | None:

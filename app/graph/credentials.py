@@ -1,5 +1,6 @@
 """The application's own token for Microsoft Graph, by msal, from a client secret or a certificate."""
 
+import logging
 import re
 import threading
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from msal.exceptions import MsalError
 
 from app.errors import DriveRefuses, DriveUnavailable
 from app.graph.answers import SLOWLY, SOON
-from app.graph.http import Session
+from app.graph.http import Session, Silence
+
+log = logging.getLogger(__name__)
 
 LOGIN_URL = "https://login.microsoftonline.com"
 # From learn.microsoft.com/entra/identity-platform/reference-error-codes, in our words
@@ -51,8 +54,9 @@ class Credentials:
     After a refusal the files are read again: whoever has put a new one in its place need not start anything anew.
     """
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity, self._lock = identity, threading.Lock()
+    def __init__(self, identity: Identity, drive: str) -> None:
+        self._identity, self._drive, self._lock = identity, drive, threading.Lock()
+        self._silence = Silence()
         self._scopes = ["https://graph.microsoft.com/.default"]
         self._app: ConfidentialClientApplication | None = None
 
@@ -93,20 +97,33 @@ class Credentials:
             return ConfidentialClientApplication(
                 identity.client_id,
                 authority=f"{identity.login_url}/{identity.tenant}",
-                client_credential=_credential(identity),
+                client_credential=self._credential(),
                 # It would ask Microsoft about login hosts that it does not know; ours is a setting.
                 instance_discovery=False if identity.login_url != LOGIN_URL else None,
-                http_client=Session(str(identity.ca_file) if identity.ca_file else None),
+                http_client=Session(str(identity.ca_file) if identity.ca_file else None, self._silence),
             )
         except ValueError as error:
             raise _no_authority(
                 str(error.__context__)
             ) from error  # what was answered is there, not in msal's words
 
+    def _credential(self) -> str | dict[str, str]:
+        try:
+            return credential(self._identity, self._drive)
+        except DriveRefuses:
+            path = self._identity.certificate or self._identity.secret_file
+            log.error("drive %s: no credential is to be had from %s", self._drive, path)  # noqa: TRY400  its message says why
+            raise
 
-def _credential(identity: Identity) -> str | dict[str, str]:
+
+def credential(identity: Identity, drive: str | None = None) -> str | dict[str, str]:
+    """Return what msal wants of a secret or a certificate; raise DriveRefuses, which names the file that is not good.
+
+    By its path, which is for those who run the system alone; or, given the drive's name, by its setting: what pauses a
+    drive is shown to its corporations.
+    """
     if identity.certificate is not None:
-        return _certificate(identity.certificate)
+        return _certificate(identity.certificate, _called(identity.certificate, drive, "CERTIFICATE_FILE"))
     if identity.secret_file is None:
         return identity.secret or ""
     try:
@@ -114,22 +131,27 @@ def _credential(identity: Identity) -> str | dict[str, str]:
     except (OSError, ValueError):
         secret = ""
     if not secret:
-        raise DriveRefuses(f"{identity.secret_file} is not to be read as a client secret", SLOWLY)
+        called = _called(identity.secret_file, drive, "CLIENT_SECRET_FILE")
+        raise DriveRefuses(f"{called} is not to be read as a client secret", SLOWLY)
     return secret
 
 
-def _certificate(path: Path) -> dict[str, str]:
+def _called(path: Path, drive: str | None, setting: str) -> str:
+    return str(path) if drive is None else f"DRIVE_{drive.upper()}_{setting}"
+
+
+def _certificate(path: Path, called: str) -> dict[str, str]:
     try:
         pem = path.read_text()
         key = load_pem_private_key(pem.encode(), password=None)
         certificate = x509.load_pem_x509_certificate(pem.encode())
     except (OSError, ValueError, TypeError):  # the last if the key wants a password
-        raise DriveRefuses(f"{path} is not to be read as a key with its certificate", SLOWLY) from None
+        raise DriveRefuses(f"{called} is not to be read as a key with its certificate", SLOWLY) from None
     if key.public_key() != certificate.public_key():
-        raise DriveRefuses(f"the key in {path} is not that of the certificate", SLOWLY)
+        raise DriveRefuses(f"the key in {called} is not that of the certificate", SLOWLY)
     ends_at = certificate.not_valid_after_utc
     if ends_at < datetime.now(UTC):
-        raise DriveRefuses(f"the certificate in {path} ended on {ends_at:%Y-%m-%d}: make a new one", SLOWLY)
+        raise DriveRefuses(f"the certificate in {called} ended on {ends_at:%Y-%m-%d}: make a new one", SLOWLY)
     return {"private_key": pem, "public_certificate": pem}
 
 

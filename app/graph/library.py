@@ -117,11 +117,14 @@ class Library:
                 "the folder was deleted in the drive: bring it back from the recycle bin, then retry"
             ) from None
         except DriveFault:
-            self._prove_known()
+            self.prove_known()
             raise
 
-    def _prove_known(self) -> None:
-        """Raise DriveMissing if even the drive itself is refused: to an id that can be none, Microsoft answers 400."""
+    def prove_known(self) -> None:
+        """Raise DriveMissing if even the drive itself is refused: to an id that can be none, Microsoft answers 400.
+
+        Asks for nothing else, and writes nothing.
+        """
         try:
             self._graph.ask(Request("GET", self._drive))
         except DriveFault:

@@ -20,7 +20,7 @@ class Meter:
     """The counts of one process for one drive, until somebody takes them away. Shared by threads."""
 
     def __init__(self, drive: str) -> None:
-        self._drive, self._lock = drive, threading.Lock()
+        self.drive, self._lock = drive, threading.Lock()
         self._requests: Counter[int] = Counter()
         self._units: Counter[int] = Counter()
 
@@ -33,7 +33,7 @@ class Meter:
     def take(self) -> list[Minute]:
         """Return what was counted since the last time."""
         with self._lock:
-            taken = [Minute(self._drive, at, self._requests[at], self._units[at]) for at in self._requests]
+            taken = [Minute(self.drive, at, self._requests[at], self._units[at]) for at in self._requests]
             self._requests.clear()
             self._units.clear()
         return taken

@@ -9,8 +9,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app import catalogue
+from app import asked, catalogue
 from app.database import session_scope
+from app.drives.base import Drive
 from app.errors import DriveUnavailable, NotFound
 from app.models import Item, Kind
 from app.web import addresses, means, ranges
@@ -57,7 +58,7 @@ async def send_content(
     """Send a file as the drive has it, or the range of it that is asked for."""
     item, drive_name = await mine.in_database(_file, corp_index, item_id)
     drive = mine.drives.named(drive_name)
-    size_now = await _fetched(mine, item, drive.size_now, item_id)
+    size_now = await _fetched(mine, drive, item, drive.size_now, item_id)
     size = item.size if size_now is None else size_now
     headers = _headers(item, size)
     if _is_known(request, headers.get("ETag")):
@@ -76,8 +77,8 @@ async def send_content(
         status = HTTPStatus.PARTIAL_CONTENT
         headers |= {"Content-Range": part.as_header(size), "Content-Length": str(part.length)}
     chunks = drive.read(item_id, *((part.first, part.length) if part else ()))
-    first = await _fetched(mine, item, next, chunks, b"")
-    return StreamingResponse(_stream(mine, first, chunks), status, headers)
+    first = await _fetched(mine, drive, item, next, chunks, b"")
+    return StreamingResponse(_stream(mine, drive, first, chunks), status, headers)
 
 
 # Beside the route above rather than in it: two operations of a document must not share an id.
@@ -108,21 +109,22 @@ def _wanted(request: Request, size: int, etag: str | None) -> Part | None:
 
 
 def _file(corp_index: int, item_id: str) -> tuple[Item, str]:
-    """Return the file's item, and the name of the drive that it is in."""
+    """Return the file's item, and the name of the drive that it is in. Raises DrivePauses."""
     with session_scope() as session:
         found = catalogue.item(session, corp_index, item_id)
         drive = catalogue.drive_name(session, corp_index)
-    if found.kind != Kind.FILE:
-        raise NotFound("a folder has no content")
+        if found.kind != Kind.FILE:
+            raise NotFound("a folder has no content")
+        asked.heed(session, drive, is_look=True)
     return found, drive
 
 
 async def _fetched(
-    mine: Means, item: Item, ask: Callable[[*Arguments], Result], *arguments: *Arguments
+    mine: Means, drive: Drive, item: Item, ask: Callable[[*Arguments], Result], *arguments: *Arguments
 ) -> Result:
     """Fetch from the drive while the answer can still be another one."""
     try:
-        return await mine.on_drive(ask, *arguments)
+        return await mine.on_drive(drive, ask, *arguments)
     except OSError as error:
         log.exception(
             "item %r of corporation %d: the drive does not give its bytes",
@@ -132,11 +134,11 @@ async def _fetched(
         raise DriveUnavailable("the drive does not give this file's bytes at the moment") from error
 
 
-async def _stream(mine: Means, first: bytes, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _stream(mine: Means, drive: Drive, first: bytes, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     chunk = first
     while chunk:
         yield chunk
-        chunk = await mine.on_drive(next, chunks, b"")
+        chunk = await mine.on_drive(drive, next, chunks, b"")
 
 
 def _headers(item: Item, size: int | None) -> dict[str, str]:

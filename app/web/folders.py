@@ -6,7 +6,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter
 
-from app import catalogue, folders, names
+from app import asked, catalogue, folders, names
 from app.database import session_scope
 from app.drives.base import Drive
 from app.models import Item
@@ -42,20 +42,23 @@ async def make(
     """Make a folder, and what is missing of the path to it; one that is there is the answer too (200)."""
     wanted = await receiving.document(request, _NEW_FOLDER)
     above, name = names.split(wanted.path)
-    parent_id, drive = await mine.in_database(_parent, corp_index, wanted.parent_id)
+    parent_id, drive_name = await mine.in_database(_parent, corp_index, wanted.parent_id)
+    drive = mine.drives.named(drive_name)
     # Both wait: for the drive, and for the database in between.
-    made, is_new = await mine.on_drive(_make, mine.drives.named(drive), corp_index, parent_id, (*above, name))
+    made, is_new = await mine.on_drive(drive, _make, drive, corp_index, parent_id, (*above, name))
     if not is_new:
         response.status_code = HTTPStatus.OK
     return told(made)
 
 
 def _parent(corp_index: int, parent_id: str | None) -> tuple[str, str]:
-    """Return the folder's id, and the name of the drive that it is in."""
+    """Return the folder's id, and the name of the drive that it is in. Raises DrivePauses."""
     with session_scope() as session:
         parent = parent_id or catalogue.root_id(session, corp_index)
         folder_id = catalogue.folder(session, corp_index, parent).drive_item_id
-        return folder_id, catalogue.drive_name(session, corp_index)
+        drive = catalogue.drive_name(session, corp_index)
+        asked.heed(session, drive)
+        return folder_id, drive
 
 
 def _make(drive: Drive, corp_index: int, parent_id: str, path: tuple[str, ...]) -> tuple[Item, bool]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import database, logs, readiness
+from app import asked, database, logs, readiness
 from app.errors import DatabaseRefused, Unfit
 from app.settings import Settings, settings
 from app.web import (
@@ -55,6 +55,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         yield {"means": mine}
     finally:
         await to_thread.run_sync(mine.waker.stop)
+        await to_thread.run_sync(asked.note_at_end)
         database.dispose()
 
 

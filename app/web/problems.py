@@ -30,8 +30,12 @@ STATUSES: Mapping[type, HTTPStatus] = {
     errors.NotPossible: HTTPStatus.CONFLICT,
     errors.NameTaken: HTTPStatus.CONFLICT,
     errors.NotAFolder: HTTPStatus.CONFLICT,
+    errors.FolderGone: HTTPStatus.CONFLICT,
     errors.DrivePathTooLong: HTTPStatus.BAD_REQUEST,
+    errors.NameRefused: HTTPStatus.BAD_REQUEST,
     errors.Postponed: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DriveFault: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.FileForbidden: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StagingFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 

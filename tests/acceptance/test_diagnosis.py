@@ -119,7 +119,7 @@ def test_the_command_changes_nothing_and_says_so_in_text_too(doctor: Doctor) -> 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert [
         line.split()[1] for line in ended.stdout.splitlines() if line.startswith(("good", "warning"))
-    ] == [*NAMES]
+    ] == [name for name in NAMES if not name.startswith("onedrive")]
     assert everything(doctor.installation) == before
     wait_until(lambda: keys(url) <= keys_before, "no key is left", tell=lambda: keys(url) - keys_before)
 
@@ -401,6 +401,26 @@ def test_an_operators_token_without_an_end_is_a_note(doctor: Doctor) -> None:
 
     assert told.level("tokens") == "good"
     assert "note: 1 of an operator never end(s)" in told.found("tokens")
+
+
+# Settings of drives
+
+
+def test_a_worker_does_not_start_with_settings_that_are_called_bad(doctor: Doctor) -> None:
+    named = {"DRIVES": "reports", "DRIVE_REPORTS_KIND": "ondrive"}
+    told = doctor.look(**named)
+
+    ended = subprocess.run(
+        [BIN / "celery", "-A", "tasks.worker", "worker", "-c", "1", "-n", "third@%h"],
+        env=os.environ | named, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert told.level("drives") == "bad"
+    assert ended.returncode == 1
+    assert (
+        f"This worker cannot start: The settings of the drives have 1 problem(s):\n  {told.found('drives')}"
+        in ended.stderr
+    )
 
 
 # Workers that do not answer

@@ -1,5 +1,6 @@
-"""The release before this one beside it: on the same database, under load, while the schema moves on."""
+"""The release before this one beside it: on the same database, under load, while the schema moves on; and the way back."""
 
+import json
 import os
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from cryptography.fernet import Fernet
 
 from local import servers as local_servers
 from local.home import PROJECT
@@ -19,6 +21,7 @@ from local.system import BIN, System, free_port
 from tests.acceptance.conftest import KNOWN_FAULTS, wait_until
 from tests.installation import CORP
 
+ENQUEUE = "SELECT corporate.enqueue_upload(%s, %s)"
 GIT = ("git", "-C", str(PROJECT))
 
 
@@ -50,6 +53,31 @@ def before(tmp_path: Path) -> Path:
     return unpacked
 
 
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    """An installation with a database that is still empty; nothing runs."""
+    data, logs = tmp_path / "data", tmp_path / "logs"
+    for folder in (logs, data / "staging", data / "inbox", data / "drive"):
+        folder.mkdir(parents=True)
+    with local_servers.throwaway() as servers:
+        environment = os.environ | {
+            "DATABASE_URL": servers.worker_url,
+            "WEB_DATABASE_URL": servers.web_url,
+            "OWNER_DATABASE_URL": servers.owner_url,
+            "REDIS_URL": servers.redis_url,
+            "STAGING_DIR": str(data / "staging"),
+            "INBOX_DIR": str(data / "inbox"),
+            "DRIVE_DIR": str(data / "drive"),
+            "SESSION_KEYS": Fernet.generate_key().decode(),  # may be set before the old release has gone
+            "PYTHONUNBUFFERED": "1",
+        }
+        made = System(data, environment, logs)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
 class Load:
     """Files that another application queues all the time through SQL; the door is the same in both releases."""
 
@@ -65,7 +93,7 @@ class Load:
             name = f"file {self.queued}"
             (inbox / name).write_text(f"{name}\n" * 100)
             with connection, connection.cursor() as cursor:
-                cursor.execute("SELECT corporate.enqueue_upload(%s, %s)", (CORP, name))
+                cursor.execute(ENQUEUE, (CORP, name))
             self.queued += 1
             time.sleep(0.01)
         connection.close()
@@ -80,11 +108,11 @@ class Load:
             self._thread.join()
 
 
-def ask(system: System, statement: str) -> list[tuple]:
+def ask(system: System, statement: str, *parameters: object) -> list[tuple]:
     connection = psycopg2.connect(system.environment["OWNER_DATABASE_URL"])
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute(statement)
+            cursor.execute(statement, parameters)
             return cursor.fetchall()
     finally:
         connection.close()
@@ -94,10 +122,23 @@ def stored(system: System) -> int:
     return int(ask(system, "SELECT count(*) FROM corporate.uploads WHERE state = 'stored'")[0][0])
 
 
-def start_worker(system: System, name: str, sources: Path) -> None:
-    command = (BIN / "celery", "--workdir", sources, "-A", "tasks.worker", "worker", "-c", "2", "-l", "info")
-    system.start(name, *command, "-n", f"{name}@%h", PYTHONPATH=str(sources))
+def revision(sources: Path) -> str:
+    """Return the schema's revision that these sources were written for."""
+    return max(path.name[1:5] for path in (sources / "app" / "migrations" / "versions").glob("v*.py"))
+
+
+def celery(sources: Path, *words: str, entry: str = "tasks.worker") -> tuple[str | Path, ...]:
+    return (BIN / "celery", "--workdir", sources, "-A", entry, *words)
+
+
+def start_worker(system: System, name: str, sources: Path, entry: str = "tasks.worker", **extra: str) -> None:
+    command = celery(sources, "worker", "-c", "2", "-l", "info", "-n", f"{name}@%h", entry=entry)
+    system.start(name, *command, PYTHONPATH=str(sources), **extra)
     wait_until(lambda: " ready." in log(system, name), f"{name} is ready")
+
+
+def start_beat(system: System, sources: Path) -> None:
+    system.start("beat", *celery(sources, "beat", "--pidfile="), PYTHONPATH=str(sources))
 
 
 def start_web(system: System, sources: Path) -> str:
@@ -126,22 +167,21 @@ def status(url: str) -> int:
         return error.code
 
 
-def refuses_to_start(system: System, sources: Path, says: str) -> bool:
-    command = (
-        BIN / "celery",
-        "--workdir",
-        sources,
-        "-A",
-        "tasks.worker",
-        "worker",
-        "-c",
-        "1",
-        "-n",
-        "again@%h",
+def send(url: str, token: str, name: str) -> None:
+    request = urllib.request.Request(
+        f"{url}/api/v1/corporations/{CORP}/uploads?name={name}",
+        data=name.encode() * 1000,
+        headers={"Authorization": f"Bearer {token}"},
     )
-    system.start("again", *command, PYTHONPATH=str(sources))
-    ended = system.processes.pop("again").wait(60)
-    return ended != 0 and says in log(system, "again")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 202
+
+
+def refuses_to_start(system: System, sources: Path, says: str) -> bool:
+    command = celery(sources, "worker", "-c", "1", "-n", "early@%h")
+    system.start("early", *command, PYTHONPATH=str(sources))
+    ended = system.processes.pop("early").wait(60)
+    return ended != 0 and says in log(system, "early")
 
 
 def log(system: System, name: str) -> str:
@@ -149,12 +189,17 @@ def log(system: System, name: str) -> str:
     return (system.logs / f"{name}.log").read_text()
 
 
-def migrate(system: System, sources: Path) -> str:
+def haulage(system: System, sources: Path, *words: str) -> str:
+    """Run a command of these sources as the owner; return what it prints."""
     program = "from app.cli.main import main; import app, sys; print(app.__path__, file=sys.stderr); main()"
     ended = subprocess.run(
-        [BIN / "python", "-c", program, "migrate"],
+        [BIN / "python", "-c", program, *words],
         cwd=sources,
-        env={**system.environment, "PYTHONPATH": str(sources)},
+        env={
+            **system.environment,
+            "PYTHONPATH": str(sources),
+            "DATABASE_URL": system.environment["OWNER_DATABASE_URL"],
+        },
         capture_output=True,
         text=True,
         check=True,
@@ -163,67 +208,86 @@ def migrate(system: System, sources: Path) -> str:
     return ended.stdout
 
 
-def corp_add(system: System) -> None:
-    system.run("corp", "add", str(CORP), "Example", role="OWNER_DATABASE_URL")
+def install(system: System, sources: Path) -> None:
+    """Make schema, corporation and inbox with a release."""
+    assert revision(sources) in haulage(system, sources, "migrate")
+    haulage(system, sources, "corp", "add", str(CORP), "Example")
 
 
-def test_workers_of_two_releases_share_a_database_while_it_is_migrated(tmp_path: Path, before: Path) -> None:
-    data, logs = tmp_path / "data", tmp_path / "logs"
-    logs.mkdir()
-    for folder in ("staging", "inbox", "drive"):
-        (data / folder).mkdir(parents=True)
-    with local_servers.throwaway() as servers:
-        environment = os.environ | {
-            "DATABASE_URL": servers.worker_url,
-            "WEB_DATABASE_URL": servers.web_url,
-            "OWNER_DATABASE_URL": servers.owner_url,
-            "REDIS_URL": servers.redis_url,
-            "STAGING_DIR": str(data / "staging"),
-            "INBOX_DIR": str(data / "inbox"),
-            "DRIVE_DIR": str(data / "drive"),
-            "PYTHONUNBUFFERED": "1",
-        }
-        system = System(data, environment, logs)
-        try:
-            assert "0001" in migrate(system, before)
-            corp_add(system)
-            start_worker(system, "before", before)
-            system.start(
-                "beat",
-                BIN / "celery",
-                "--workdir",
-                before,
-                "-A",
-                "tasks.worker",
-                "beat",
-                "--pidfile=",
-                PYTHONPATH=str(before),
-            )
-            load = Load(system)
-            with load.flowing():
-                wait_until(lambda: stored(system) > 50, "the release before is at work")
-                web = start_web(system, before)
-                assert (status(f"{web}/healthz"), status(f"{web}/readyz")) == (200, 200)
-                assert "0001" not in migrate(system, PROJECT)
-                migrated_at = stored(system)
-                if TAG == "v0.1.0":  # it demands the very schema that it was written for
-                    assert (status(f"{web}/healthz"), status(f"{web}/readyz")) == (200, 503)
-                    assert refuses_to_start(system, before, "this release needs 0001")
-                else:
-                    assert status(f"{web}/readyz") == 200
-                    start_worker(system, "again", before)
-                system.stop("web")
-                wait_until(lambda: stored(system) > migrated_at + 50, "it goes on after the migration")
-                start_worker(system, "after", PROJECT)
-                wait_until(lambda: "stored as" in log(system, "after"), "both are at work")
-                system.stop("before")
-                alone_at = stored(system)
-                wait_until(lambda: stored(system) > alone_at + 50, "this release goes on alone")
-            wait_until(lambda: stored(system) == load.queued, "everything is stored")
-            assert "0 differences" in system.run("verify", "--corp", str(CORP))
-            twice = "SELECT count(*) - count(DISTINCT upload_id) FROM corporate.upload_events WHERE kind = 'stored'"
-            assert ask(system, twice) == [(0,)]
-            assert not KNOWN_FAULTS.search(log(system, "before") + log(system, "after"))
-            assert "Traceback" not in log(system, "before") + log(system, "after")
-        finally:
-            system.stop()
+def stores(system: System, *names: str) -> None:
+    """Wait until each of these workers stores something more."""
+    before = {name: log(system, name).count("stored as") for name in names}
+    for name, number in before.items():
+        wait_until(lambda: log(system, name).count("stored as") > number, f"{name} stores")  # noqa: B023
+
+
+def test_workers_of_two_releases_share_a_database_while_it_is_migrated(system: System, before: Path) -> None:
+    older = revision(before) != revision(PROJECT)
+    install(system, before)
+    token = json.loads(haulage(system, before, "token", "create", "--corp", str(CORP), "--json"))["token"]
+    if older:
+        assert refuses_to_start(system, PROJECT, f"this release needs {revision(PROJECT)}")
+    start_worker(system, "before", before)
+    start_beat(system, before)
+    load = Load(system)
+    with load.flowing():
+        stores(system, "before")
+        web = start_web(system, before)
+        assert status(f"{web}/readyz") == 200
+        assert revision(PROJECT) in haulage(system, PROJECT, "migrate")
+        assert status(f"{web}/readyz") == 200
+        send(web, token, "old-web")
+        system.stop("web")
+        stores(system, "before")
+        start_worker(system, "again", before)
+        assert older == ("newer than this release" in log(system, "again"))
+        start_worker(system, "after", PROJECT)
+        send(start_web(system, PROJECT), token, "new-web")
+        stores(system, "before", "again", "after")
+        system.stop("before", "again", "beat")
+        start_beat(system, PROJECT)
+        stores(system, "after")
+        start_worker(system, "back", before)
+        system.stop("after", "beat")
+        start_beat(system, before)
+        stores(system, "back")
+    wait_until(lambda: stored(system) == load.queued + 2, "everything is stored")
+    assert "0 differences" in haulage(system, PROJECT, "verify", "--corp", str(CORP))
+    assert "0 differences" in haulage(system, before, "verify", "--corp", str(CORP))
+    twice = "SELECT count(*) - count(DISTINCT upload_id) FROM corporate.upload_events WHERE kind = 'stored'"
+    assert ask(system, twice) == [(0,)]
+    set_back = (
+        "SELECT kind, detail FROM corporate.upload_events WHERE kind IN ('set_back', 'worker_lost', 'failed')"
+    )
+    assert ask(system, set_back) == []
+    logs = "".join(log(system, name) for name in ("before", "again", "after", "back", "web", "beat"))
+    assert not KNOWN_FAULTS.search(logs)
+    assert "Traceback" not in logs
+
+
+@pytest.mark.parametrize("order", ["the old one begins", "the new one begins"])
+def test_a_transfer_goes_on_in_the_other_release_where_it_stopped(
+    system: System, before: Path, order: str
+) -> None:
+    begins, goes_on = (before, PROJECT) if order == "the old one begins" else (PROJECT, before)
+    entry = "tests.acceptance.samples.slow"
+    install(system, PROJECT)
+    content = os.urandom(200 * 64 * 1024)  # 200 chunks of that sample
+    (Path(system.environment["INBOX_DIR"]) / str(CORP) / "x").write_bytes(content)
+    ask(system, ENQUEUE, CORP, "x")
+    start_beat(system, PROJECT)
+
+    start_worker(system, "begins", begins, entry, PUT_SECONDS="0.2")
+    wait_until(lambda: ask(system, "SELECT sent > 0 FROM corporate.uploads") == [(True,)], "it is under way")
+    system.stop("begins")
+    how = "SELECT state, transferred, drive_session ? 'draft' FROM corporate.uploads"
+    [(state, transferred, is_plain)] = ask(system, how)
+    assert (state, is_plain) == ("queued", True)
+    assert 0 < transferred < len(content)
+
+    start_worker(system, "goes on", goes_on, entry, PUT_SECONDS="0")
+    wait_until(lambda: stored(system) == 1, "it is stored")
+
+    assert ask(system, "SELECT began_from, attempts FROM corporate.uploads") == [(transferred, 1)]
+    assert (Path(system.environment["DRIVE_DIR"]) / str(CORP) / "x").read_bytes() == content
+    assert "Traceback" not in log(system, "begins") + log(system, "goes on")

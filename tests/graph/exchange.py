@@ -49,6 +49,11 @@ class Exchange:
         """How much of this request a fault lets us keep if it is interrupted."""
         return max((fault.keep or 0 for fault in self._faults), default=0)
 
+    @property
+    def lose(self) -> int:
+        """How much of the beginning of this fragment a fault loses."""
+        return max((fault.lose for fault in self._faults), default=0)
+
     def stream(self) -> Iterator[memoryview]:
         """Give the body in pieces; the last step is the place before the effect."""
         yield from self.body.pieces()

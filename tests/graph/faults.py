@@ -43,6 +43,7 @@ class Fault:
     times: int | None = 1  # None: from then on always
     bytes: int = 0
     keep: int | None = None  # bytes of an interrupted fragment that are kept
+    lose: int = 0  # bytes at the beginning of a fragment that are lost, while those behind them are kept
     seconds: float = 0.0
     name: str = ""
     reset: bool = True

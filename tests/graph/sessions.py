@@ -70,6 +70,7 @@ class Session:
     ends: float = 0.0
     fragments: list[Fragment] = field(default_factory=list)
     writer: Fragment | None = None
+    beyond: range | None = None  # bytes that are held behind a gap
     lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -103,11 +104,17 @@ class Session:
                 self.draft.drop()
 
     def status(self) -> dict[str, Any]:
-        ranges = [] if self.whole else [f"{self.received}-"]
         return {
             "expirationDateTime": self.clock.stamp(self.ends - self.clock.monotonic()),
-            "nextExpectedRanges": ranges,
+            "nextExpectedRanges": self._wanted(),
         }
+
+    def _wanted(self) -> list[str]:
+        """Name what is missing; there may be several ranges, as in the page's example of a status."""
+        if self.beyond is None:
+            return [] if self.whole else [f"{self.received}-"]
+        gap = f"{self.received}-{self.beyond.start - 1}"
+        return [gap] if self.beyond.stop == self.total else [gap, f"{self.beyond.stop}-"]
 
     def admit(self, content_range: str, length: int) -> Fragment:
         """Judge the head of a fragment; an older one that is still under way loses its right to write."""
@@ -122,10 +129,10 @@ class Session:
             raise bad_request(
                 "The total size differs from that of earlier fragments.", "fragmentLengthMismatch"
             )
-        if start < self.received:
-            raise out_of_range("Uploaded fragment overlaps with existing data.", "fragmentOverlap")
         if start > self.received:
             raise out_of_range("Uploaded fragment is out of order.", "fragmentOutOfOrder")
+        if start < self.received or (self.beyond and end >= self.beyond.start):
+            raise out_of_range("Uploaded fragment overlaps with existing data.", "fragmentOverlap")
         self.total = total
         self.writer = Fragment(start, end)
         self.fragments.append(self.writer)
@@ -138,22 +145,34 @@ class Session:
                 self.draft.put(fragment.start + fragment.received, data)
         fragment.received += len(data)
 
-    def accept(self, fragment: Fragment, so_far: QuickXorHash) -> None:
-        """Keep a fragment that came whole. One that is off the grid spoils the session, which shows at its end."""
+    def accept(self, fragment: Fragment, so_far: QuickXorHash, *, lose: int = 0) -> None:
+        """Keep a fragment that came whole. One that is off the grid spoils the session, which shows at its end.
+
+        What a fault loses of its beginning is wanted again.
+        """
         with self.lock:
             if self.state != "open":
                 raise lost()
             if self.writer is not fragment:
                 raise out_of_range("Uploaded fragment overlaps with existing data.", "fragmentOverlap")
             self.writer = None
-            self.draft.take(so_far)
-            fragment.kept = fragment.received
+            fragment.kept = fragment.received - lose
+            if lose:
+                self.beyond = range(fragment.start + lose, fragment.end + 1)
+            else:
+                self.draft.take(so_far)
+                self._close_gap()
         last = fragment.end + 1 == self.total
         on_grid = (fragment.end + 1 - fragment.start) % GRID == 0 or (
             fragment.start % GRID and (fragment.end + 1) % GRID == 0
         )
         self.crooked = self.crooked or not (last or on_grid)
         self.extend()
+
+    def _close_gap(self) -> None:
+        if self.beyond and self.received == self.beyond.start:
+            self.draft.take_some(len(self.beyond))
+            self.beyond = None
 
     def interrupt(self, fragment: Fragment, keep: int) -> None:
         """All bytes of a broken request are ignored, says the page; some were kept, says onedrive-api-docs#75."""

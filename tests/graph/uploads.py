@@ -104,7 +104,7 @@ def _put(world: World, exchange: Exchange, session: Session) -> Answer:
             session.put(fragment, piece)
             hashed.update(piece)
         with world.lock:
-            session.accept(fragment, hashed)
+            session.accept(fragment, hashed, lose=exchange.lose)
             answer = _after_fragment(world, exchange, session)
         fragment.status = answer.status
     except GraphError as error:

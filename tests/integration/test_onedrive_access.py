@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from app.drives.onedrive import OneDrive
 from app.errors import DriveFault, DriveRefuses, DriveUnavailable, HaulageError, SessionLost
+from app.graph.credentials import Identity, credential
 from tests.graph.launch import PROJECT, Simulator
 from tests.integration.onedrive_case import CONTENT, CREATE, FRAGMENT, UPLOAD_URL, Case, bytes_of
 
@@ -108,7 +109,7 @@ def test_a_certificate_that_has_ended_is_told_without_asking(
     error = refusal(case.elsewhere(**given))
 
     assert isinstance(error, DriveRefuses)
-    assert f"the certificate in {given['certificate_file']} ended on " in str(error)
+    assert "the certificate in DRIVE_REPORTS_CERTIFICATE_FILE ended on " in str(error)
     assert case.requests() == []
 
 
@@ -123,9 +124,10 @@ def test_a_certificate_that_nobody_registered_is_told(
 
 @pytest.mark.parametrize("content", [None, b"", UNPARSABLE, b"\xff\xfe"])
 @pytest.mark.parametrize("kind", ["certificate_file", "client_secret_file"])
-def test_a_file_that_is_not_to_be_read_is_named(
-    case: Case, tmp_path: Path, content: bytes | None, kind: str
+def test_a_file_that_is_not_to_be_read_is_named_by_its_setting_and_in_the_log_by_its_path(
+    case: Case, tmp_path: Path, content: bytes | None, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The message becomes the reason of the drive's pause, which corporations are shown."""
     file = tmp_path / "credential"
     if content is not None:
         file.write_bytes(content)
@@ -133,8 +135,10 @@ def test_a_file_that_is_not_to_be_read_is_named(
     error = refusal(case.elsewhere(client_secret=None, **{kind: file}))
 
     assert isinstance(error, DriveRefuses)
+    assert str(tmp_path) not in str(error)
     if kind == "certificate_file" or content != UNPARSABLE:
-        assert str(file) in str(error)
+        assert f"DRIVE_REPORTS_{kind.upper()} is not to be read" in str(error)
+        assert str(file) in caplog.text
     else:
         assert "the client secret is wrong" in str(error)
 
@@ -147,7 +151,13 @@ def test_a_certificate_without_its_key_is_told(case: Case, tmp_path: Path, key: 
     error = refusal(case.elsewhere(client_secret=None, certificate_file=file))
 
     assert isinstance(error, DriveRefuses)
-    assert str(file) in str(error)
+    assert "DRIVE_REPORTS_CERTIFICATE_FILE" in str(error)
+    assert str(tmp_path) not in str(error)
+
+
+def test_who_runs_the_system_is_told_the_path(tmp_path: Path) -> None:
+    with pytest.raises(DriveRefuses, match=str(tmp_path)):
+        credential(Identity("tenant", "client", certificate=tmp_path / "own.pem"))
 
 
 def test_a_credential_that_was_put_right_on_disk_is_taken_up_without_a_new_start(
@@ -275,15 +285,20 @@ def test_an_upload_address_never_sees_our_token(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "host"),
     [
-        "https://files.example/up?tempauth=s",
-        "http://contoso.sharepoint.com/up?tempauth=s",
-        "https://contoso.sharepoint.com.example/up",
-        "https://127.0.0.1:1/up",
+        ("https://files.example/up?tempauth=s", "the host files.example,"),
+        ("http://contoso.sharepoint.com/up?tempauth=s", "the host contoso.sharepoint.com,"),
+        ("https://contoso.sharepoint.com.example/up", "the host contoso.sharepoint.com.example,"),
+        ("https://127.0.0.1:1/up", "the host 127.0.0.1,"),
+        ("https://tempauth=s@files.example/up", "the host files.example,"),
+        ("https://files%2ftempauth=s/up", "a host without a proper name,"),
+        ("https://[tempauth/up", "a host without a proper name,"),
     ],
 )
-def test_nothing_is_sent_to_a_foreign_host(case: Case, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_to_a_foreign_host(
+    case: Case, url: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sending = case.sending(LARGE)
     case.fault(CREATE, "amend", set={"/uploadUrl": url})
     asked: list[str] = []
@@ -298,6 +313,8 @@ def test_nothing_is_sent_to_a_foreign_host(case: Case, url: str, monkeypatch: py
 
     assert isinstance(error, DriveFault)
     assert "nothing was sent there" in str(error)
+    assert host in str(error)
+    assert "DRIVE_REPORTS_UPLOAD_HOSTS" in str(error)
     assert "tempauth" not in str(error)
     assert asked == []
     assert sending.session is not None

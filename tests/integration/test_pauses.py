@@ -7,16 +7,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from celery.exceptions import Reject
 from cryptography.fernet import Fernet
 
-from app import overdue, pauses, steering
+from app import asked, overdue, pauses, steering
 from app.attempt import Outcome
 from app.database import Session, session_scope, short_lived_engine
 from app.drives.registry import Drives
 from app.errors import DriveFull, DrivePauses, DriveRefuses, DriveThrottled, DriveUnavailable
 from app.graph.meter import Minute
 from app.vault import Vault
-from tasks import asked, catalogue, upkeep
+from tasks import catalogue, upkeep
 from tests.factories import (
     DriveDouble,
     attempt_at,
@@ -317,13 +318,92 @@ def test_an_item_is_recorded_once_a_short_pause_is_over(
     assert (waits, items(installation)) == ([2], {f"{CORP}/a": "file"})
 
 
-def test_whoever_records_an_item_is_told_of_a_long_pause(installation: Installation) -> None:
-    halt(error=DriveRefuses)
+class Clock:
+    """Time that passes only while somebody sleeps."""
 
-    with pytest.raises(DrivePauses, match="the test says drive_refuses") as raised:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("tasks.patience.time", made)
+    return made
+
+
+def handed_back() -> BaseException:
+    with pytest.raises(Reject) as raised:
         catalogue.record_item(CORP, f"{CORP}/a", str(CORP), "a")
+    assert raised.value.requeue, "the message is all there is"
+    return raised.value.reason
 
-    assert raised.value.code == "drive_refuses"
+
+@pytest.mark.parametrize("delay", [timedelta(seconds=30), LONG])
+def test_the_message_goes_back_before_long_while_a_drive_pauses(
+    installation: Installation, clock: Clock, delay: timedelta
+) -> None:
+    halt(delay=delay, error=DriveRefuses)
+
+    reason = handed_back()
+
+    assert (type(reason), str(reason)) == (DrivePauses, "the test says drive_refuses")
+    assert 10 <= clock.now - 1000 <= 12
+    assert items(installation) == {}
+    lift()
+    catalogue.record_item(CORP, f"{CORP}/a", str(CORP), "a")
+    assert items(installation) == {f"{CORP}/a": "file"}
+
+
+def owning(installation: Installation, monkeypatch: pytest.MonkeyPatch, answer: Callable[[], bool]) -> None:
+    drive = DriveDouble(installation, owns=lambda *_: answer())
+    means = make_means(installation, drive=drive)
+    monkeypatch.setattr(catalogue, "means", lambda: means)
+
+
+def test_the_message_goes_back_before_long_while_a_drive_is_out_of_reach(
+    installation: Installation, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable() -> bool:
+        clock.sleep(25)  # as a connection takes that nobody answers
+        raise DriveUnavailable("the drive cannot be reached", timedelta(seconds=30))
+
+    owning(installation, monkeypatch, unreachable)
+
+    handed_back()
+
+    assert clock.now - 1000 == 27, "one try, and a pause before the message can come again"
+    assert paused() == {}
+
+
+def test_what_a_drive_says_to_who_records_an_item_is_told_to_all(
+    installation: Installation, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def throttled() -> bool:
+        tries.append(1)
+        raise DriveThrottled("the drive asks for a pause", LONG)
+
+    owning(installation, monkeypatch, throttled)
+
+    handed_back()
+
+    assert (tries, paused()) == ([1], {HERE: "drive_throttled"})
+
+
+def test_an_item_of_a_full_drive_is_recorded(installation: Installation, clock: Clock) -> None:
+    halt(error=DriveFull)
+
+    catalogue.record_item(CORP, f"{CORP}/a", str(CORP), "a")
+
+    assert items(installation) == {f"{CORP}/a": "file"}
 
 
 # Clean-ups
@@ -390,7 +470,7 @@ def test_what_processes_asked_in_a_minute_is_added_up(
 
     asked.note(Counted(Minute(HERE, at, 3, 5), Minute(ELSEWHERE, at, 1, 1)))  # type: ignore[arg-type]
     asked.note(Counted(Minute(HERE, at, 2, 4)))  # type: ignore[arg-type]
-    monkeypatch.setattr("tasks.asked.os.getpid", lambda: 1)  # another process
+    monkeypatch.setattr("app.asked.os.getpid", lambda: 1)  # another process
     asked.note(Counted(Minute(HERE, at, 10, 20), Minute(HERE, at - 60, 99, 99)))  # type: ignore[arg-type]
 
     if minute_before(installation) == at:  # else the minute has just ended
@@ -408,6 +488,7 @@ def test_what_was_asked_is_noted_before_long_and_at_the_end(
     def noted() -> list[Any]:
         return installation.query("SELECT requests FROM corporate.drive_requests")
 
+    monkeypatch.setattr(asked, "_waiting", [])  # what other tests asked of other drives is not waited for
     monkeypatch.setattr(asked, "NOTE_SECONDS", 0.01)
     asked.note_soon(first)  # type: ignore[arg-type]
     while not noted():

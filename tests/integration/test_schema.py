@@ -1,7 +1,9 @@
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,13 @@ def test_a_migration_that_fails_leaves_nothing(empty: str, monkeypatch: pytest.M
 @pytest.fixture
 def first(empty: str) -> str:
     """The owner's URL of a database as the first release made it."""
-    with database.short_lived_engine(empty).begin() as connection:
-        schema._upgrade(connection, "0001")
+    upgrade_to(empty, "0001")
     return empty
+
+
+def upgrade_to(url: str, revision: str) -> None:
+    with database.short_lived_engine(url).begin() as connection:
+        schema._upgrade(connection, revision)
 
 
 def indexes(url: str) -> list[tuple]:
@@ -162,6 +168,44 @@ def test_an_upgrade_neither_waits_long_for_anybody_nor_holds_anybody_up(
     assert [is_valid for _, is_valid in indexes(first)].count(True) == before + valid
     assert schema.migrate(first) == schema.newest()
     assert {is_valid for _, is_valid in indexes(first)} == {True}
+
+
+def waits(url: str, sessions: int) -> bool:
+    where = "NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    return ask(url, f"SELECT count(*) FROM pg_locks WHERE {where}", ()) == [(sessions,)]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("table", "then"), [("uploads", "corporations"), ("corporations", "uploads")])
+def test_an_upgrade_is_no_part_of_a_deadlock(
+    first: str, monkeypatch: pytest.MonkeyPatch, table: str, then: str
+) -> None:
+    """An upload that comes through HTTP locks both tables in the one order, one that comes through SQL in the other."""
+    monkeypatch.setattr(
+        "app.schema.STEP_LOCK_SECONDS", 30
+    )  # far longer than PostgreSQL takes to find a deadlock
+    upgrade_to(first, "0002")
+    reader, ours = psycopg2.connect(first), psycopg2.connect(first)
+    reader.cursor().execute(f"LOCK TABLE corporate.{then} IN ACCESS SHARE MODE")
+    ours.cursor().execute(f"LOCK TABLE corporate.{table} IN ROW EXCLUSIVE MODE")
+    with ThreadPoolExecutor() as pool:
+        upgraded = pool.submit(schema.migrate, first)
+        until(lambda: waits(first, 1))
+        locked = pool.submit(ours.cursor().execute, f"LOCK TABLE corporate.{then} IN ROW SHARE MODE")
+        until(lambda: waits(first, 2) or locked.done())
+        reader.close()
+        try:
+            locked.result()
+        finally:
+            ours.close()
+
+        assert upgraded.result() == schema.newest()
 
 
 def test_a_database_without_the_schema_is_refused_with_what_to_run(

@@ -1,6 +1,7 @@
 """What lies in deploy/, and what the pages about it say, against the programs and settings that are really there."""
 
 import asyncio
+import base64
 import json
 import re
 import shlex
@@ -12,17 +13,21 @@ from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.drive_settings import GRAPH_URL, OneDriveSettings, readable
 from app.errors import HaulageError, Postponed
 from app.figures import Connection, Figures
+from app.graph.client import MICROSOFT_HOSTS
+from app.graph.credentials import LOGIN_URL
 from app.models import DriveState, State
 from app.pauses import Asked
-from app.settings import Settings
+from app.settings import Settings, settings
 from app.web import metrics
 from local.home import PROJECT
 from tests.commands import blocks, check_command, commands_in
@@ -120,7 +125,8 @@ def values(text: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_gets_settings_that_are_known_and_over_tls(name: str) -> None:
-    files = [value.removeprefix("/etc/haulage/") for value in values(UNITS[name], "EnvironmentFile")]
+    given_files = values(UNITS[name], "EnvironmentFile")
+    files = [value.removeprefix("-").removeprefix("/etc/haulage/") for value in given_files]
     given = dict(re.findall(r"^(\w+)=(.*)$", "\n".join(EXAMPLES[file] for file in files), re.MULTILINE))
     required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
 
@@ -336,6 +342,114 @@ def scheme_from(proxy: str) -> str:
     scope = {"type": "http", "scheme": "http", "client": (proxy, 4000), "headers": headers}
     asyncio.run(config.loaded_app(scope, None, None))
     return seen[0]
+
+
+# Drives by name.
+
+DRIVE_FILES = "/etc/haulage/drives"
+DRIVES_EXAMPLE = EXAMPLES["drives.env"]
+DRIVE_LINES = dict(re.findall(r"^#(\w+)=(.*)$", DRIVES_EXAMPLE, re.MULTILINE))
+
+
+def test_who_reads_from_drives_may_have_their_settings_and_nobody_else() -> None:
+    composed = {name: one["env_file"] for name, one in COMPOSE.items() if "env_file" in one}
+    from_units = {
+        name: values(text, "EnvironmentFile")[-1] for name, text in UNITS.items() if "drives" in text
+    }
+    from_pods = {name: one["envFrom"] for name, one in CONTAINERS.items() if "envFrom" in one}
+
+    drives_env, secret = (
+        {"path": "drives.env", "required": False},
+        {"name": "haulage-drives", "optional": True},
+    )
+    assert composed == {name: [drives_env] for name in ("command", "web", "worker")}
+    assert from_units == dict.fromkeys(
+        ("haulage-web.service", "haulage-worker@.service"), "-/etc/haulage/drives.env"
+    )
+    names = ("haulage-command", "haulage-web", "haulage-worker")
+    assert from_pods == {name: [{"secretRef": secret}] for name in names}
+    [command] = re.findall(r"systemd-run .*?haulage corp", PAGES["deploying.md"], re.DOTALL)
+    assert "--property=EnvironmentFile=-/etc/haulage/drives.env" in command
+
+
+def test_they_may_read_the_files_that_these_name_and_not_write_them() -> None:
+    composed = {
+        name: volume for name, one in COMPOSE.items() for volume in one["volumes"] if DRIVE_FILES in volume
+    }
+    mounted = {name: one["volumeMounts"] for name, one in CONTAINERS.items() if "envFrom" in one}
+    kept = {one["name"]: one for name in mounted for one in PODS[name]["volumes"]}
+
+    assert composed == dict.fromkeys(
+        ("command", "web", "worker"), f"./deploy/compose/drives:{DRIVE_FILES}:ro"
+    )
+    for mounts in mounted.values():
+        assert {"name": "drive-files", "mountPath": DRIVE_FILES, "readOnly": True} in mounts
+    secret = kept["drive-files"]["secret"]
+    assert secret == {"secretName": "haulage-drive-files", "optional": True, "defaultMode": 0o440}
+    files = {name: value for name, value in DRIVE_LINES.items() if name.endswith("_FILE")}
+    assert len(files) == 3
+    assert all(value.startswith(f"{DRIVE_FILES}/") for value in files.values())
+
+
+def test_the_secrets_of_drives_get_into_no_repository() -> None:
+    folder = DEPLOY / "compose" / "drives"
+
+    assert "/drives.env" in (PROJECT / ".gitignore").read_text().splitlines()
+    assert (folder / ".gitignore").read_text().splitlines()[-2:] == ["*", "!.gitignore"]
+
+
+def test_the_example_has_every_setting_of_a_drive_with_its_default_and_sets_none() -> None:
+    fields = OneDriveSettings.model_fields
+    own = {
+        name.removeprefix("DRIVE_REPORTS_"): value
+        for name, value in DRIVE_LINES.items()
+        if "_REPORTS_" in name
+    }
+    defaults = {
+        name.upper(): str(one.default)
+        for name, one in fields.items()
+        if not one.is_required() and one.default
+    }
+
+    assert [line for line in DRIVES_EXAMPLE.splitlines() if not line.startswith("#")] == []
+    assert set(own) == {name.upper() for name in fields}
+    assert defaults.items() <= own.items()
+    rest = {name for name in DRIVE_LINES if "_REPORTS_" not in name}
+    assert rest == {"DRIVES", "SESSION_KEYS", "DRIVE_ARCHIVE_KIND", "DRIVE_ARCHIVE_DIR", "HTTPS_PROXY"}
+
+
+def test_the_example_filled_in_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = {name: "x" for name, one in Settings.model_fields.items() if one.is_required()}
+    urls = {"redis_url": "redis://x/0", "staging_dir": "/x", "inbox_dir": "/x"}
+    filled = {name: value or "x" for name, value in DRIVE_LINES.items() if "CLIENT_SECRET" not in name}
+    key = base64.urlsafe_b64encode(b"k" * 32).decode()
+    for name, value in (
+        required | urls | filled | {"SESSION_KEYS": key, "DRIVES": "reports,archive"}
+    ).items():
+        monkeypatch.setenv(name.upper(), value)
+    settings.cache_clear()
+
+    known, problems = readable()
+
+    settings.cache_clear()
+    assert problems == []
+    assert {"reports", "archive"} <= set(known)
+
+
+def test_the_page_says_which_ways_out_are_needed_and_nothing_here_shuts_them() -> None:
+    [table] = re.findall(r"^\| host \|.*?\n\n", PAGES["deploying.md"], re.MULTILINE | re.DOTALL)
+    worldwide = [one for one in MICROSOFT_HOSTS if one.endswith((".com", ".ms"))]
+
+    assert len(worldwide) >= 4
+    for host in (
+        *(urlsplit(url).netloc for url in (LOGIN_URL, GRAPH_URL)),
+        *(f"*{one}" for one in worldwide),
+    ):
+        assert f"`{host}`" in table
+    assert "NetworkPolicy" not in {one["kind"] for one in MANIFESTS}
+    for text in UNITS.values():
+        assert values(text, "IPAddressDeny") == values(text, "PrivateNetwork") == []
+        assert "AF_INET" in values(text, "RestrictAddressFamilies")[0].split()
 
 
 # Metrics, alerts, dashboard.

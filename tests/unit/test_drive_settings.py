@@ -132,6 +132,23 @@ def test_a_missing_key_is_told_beside_what_else_is_wrong(environment: pytest.Mon
     assert [one.partition(" ")[0] for one in problems()] == ["DRIVE_REPORTS_DRIVE_ID", "SESSION_KEYS"]
 
 
+@pytest.mark.parametrize("folder", ["Forms", "/forms/Haulage"])
+def test_a_folder_that_sharepoint_keeps_for_itself_is_refused(
+    environment: pytest.MonkeyPatch, folder: str
+) -> None:
+    environment.setenv("DRIVE_REPORTS_FOLDER", folder)
+
+    assert problems() == [
+        "DRIVE_REPORTS_FOLDER: SharePoint keeps Forms at a library's root for itself: name another folder"
+    ]
+
+
+def test_forms_is_a_name_like_any_other_below_the_root(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("DRIVE_REPORTS_FOLDER", "Haulage/Forms")
+
+    drive_settings()
+
+
 @pytest.mark.parametrize("second", ["CLIENT_SECRET_FILE", "CERTIFICATE_FILE"])
 def test_two_credentials_are_one_too_many(environment: pytest.MonkeyPatch, second: str) -> None:
     environment.setenv(f"DRIVE_REPORTS_{second}", "/etc/haulage/file")

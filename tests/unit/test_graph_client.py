@@ -12,11 +12,11 @@ import pytest
 import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from app.drives.onedrive import ALTERED
+from app.drives.verification import ALTERED
 from app.errors import Disconnected, DriveUnavailable
 from app.graph.answers import Answer, pause
 from app.graph.client import MICROSOFT_HOSTS, Addresses, Request, _claims, _unreachable
-from app.graph.http import Session
+from app.graph.http import Session, Silence
 from app.graph.meter import Meter
 
 
@@ -170,7 +170,7 @@ def test_the_library_below_never_logs_an_address(
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    with Session(None) as session:
+    with Session(None, Silence()) as session:
         session.get(f"{crooked_server}/up?tempauth=s")
 
     assert "tempauth" not in caplog.text

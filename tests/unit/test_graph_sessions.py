@@ -277,6 +277,26 @@ def test_an_interrupted_fragment_is_forgotten(
     assert [one["status"] for one in session["fragments"]] == [202, None, 201]
 
 
+def test_a_fragment_that_lost_its_beginning_leaves_a_hole(
+    simulator: Simulator, graph: httpx.Client, bare: httpx.Client, graph_drive: str
+) -> None:
+    data, url = data_of(3 * GRID + 7), upload_url(graph, graph_drive, "hole.bin")
+    simulator.control("POST faults", method="PUT", path="uploadSession", action="pass", lose=GRID)
+
+    holed = send(bare, url, data, 0, 2 * GRID)
+    too_much = send(bare, url, data, 0, 2 * GRID)
+    behind = send(bare, url, data, 2 * GRID, 3 * GRID)
+    filled = send(bare, url, data, 0, GRID)
+    last = send(bare, url, data, 2 * GRID, len(data))
+
+    assert (holed.status_code, holed.json()["nextExpectedRanges"]) == (202, [f"0-{GRID - 1}", f"{2 * GRID}-"])
+    assert code(too_much) == (416, "invalidRange", "fragmentOverlap")
+    assert code(behind) == (416, "invalidRange", "fragmentOutOfOrder")
+    assert filled.json()["nextExpectedRanges"] == [f"{2 * GRID}-"]
+    assert last.status_code == 201
+    assert content(graph, graph_drive, "hole.bin") == data
+
+
 @pytest.mark.parametrize(("script", "kept"), [(None, 0), ({"action": "pass", "keep": 1500}, 1500)])
 def test_of_a_client_that_goes_away_as_much_is_kept_as_a_script_says(
     simulator: Simulator, graph: httpx.Client, bare: httpx.Client, script: dict[str, Any] | None, kept: int

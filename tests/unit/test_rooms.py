@@ -28,7 +28,7 @@ LADDER = (
         "app.schema",
     ),
     ("app.drives.registry", "app.drives.trial", "app.pauses"),
-    ("app.uploads", "app.deliveries", "app.readiness", "app.tallies", "app.adoption"),
+    ("app.uploads", "app.deliveries", "app.readiness", "app.tallies", "app.adoption", "app.asked"),
     ("app.steering", "app.listing", "app.figures"),
     (
         "app.overdue",
@@ -43,7 +43,7 @@ LADDER = (
     ("app.wake", "app.attempt"),
     ("app.intake",),
     ("app.migrations", "app.web", "app.cli"),
-    ("tasks.shutdown", "tasks.flower", "tasks.quiet", "tasks.transport", "tasks.asked"),
+    ("tasks.shutdown", "tasks.flower", "tasks.quiet", "tasks.transport"),
     ("tasks.means", "tasks.patience"),
     ("tasks.uploads", "tasks.catalogue", "tasks.upkeep"),
     ("tasks.worker",),

@@ -1,4 +1,4 @@
-"""Several drives: which one a corporation and its uploads belong to, what pauses, and what was asked of each."""
+"""Several drives: which one a corporation belongs to, what pauses, and what was asked of each."""
 
 from importlib.resources import files
 

@@ -3,21 +3,6 @@
 
 ALTER TABLE corporate.corporations ADD COLUMN drive TEXT NOT NULL DEFAULT 'filesystem';
 
-ALTER TABLE corporate.uploads
-    ADD COLUMN drive TEXT NOT NULL DEFAULT 'filesystem',
-    ADD COLUMN quick_xor TEXT;
-
--- A corporation's drive never changes, so an upload may keep it: every door, and every release, inserts through here.
-CREATE FUNCTION corporate.give_drive() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    SELECT coalesce(max(c.drive), NEW.drive) INTO NEW.drive
-        FROM corporate.corporations c WHERE c.corp_index = NEW.corp_index;
-    RETURN NEW;
-END
-$$;
-CREATE TRIGGER give_drive BEFORE INSERT ON corporate.uploads FOR EACH ROW EXECUTE FUNCTION corporate.give_drive();
-
 CREATE TABLE corporate.drives (
     name TEXT NOT NULL,
     paused_until TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -41,7 +26,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'haulage_web') THEN
         GRANT SELECT ON corporate.drives, corporate.drive_requests TO haulage_web;
         GRANT INSERT, UPDATE ON corporate.drive_requests TO haulage_web;
-        GRANT UPDATE (paused_until) ON corporate.drives TO haulage_web;
+        GRANT INSERT, UPDATE ON corporate.drives TO haulage_web;
     END IF;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'haulage_worker') THEN
         GRANT SELECT, INSERT, UPDATE ON corporate.drives TO haulage_worker;
