@@ -112,6 +112,7 @@ def stored(haulage: Haulage) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.prove
 def test_neither_guest_has_haulage_at_hand() -> None:
     for name in ("flask", "beside-django"):
         for module in ("app", "tasks", "celeryconfig"):

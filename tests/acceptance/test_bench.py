@@ -78,6 +78,7 @@ def test_a_process_that_ends_while_it_is_watched_is_found() -> None:
     assert part.wrong == ["child has ended while it was watched"]
 
 
+@pytest.mark.prove
 def test_what_one_upload_costs_is_counted(tmp_path: Path) -> None:
     figures, rows = run(tmp_path, "path")
 

@@ -22,6 +22,7 @@ def exit_code() -> int:
     return CliRunner().invoke(command, ["health", "worker"]).exit_code
 
 
+@pytest.mark.prove
 def test_a_deaf_worker_is_told_from_one_that_works(
     haulage: Haulage, control: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

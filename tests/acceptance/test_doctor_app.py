@@ -326,6 +326,7 @@ def test_a_worker_that_never_forks_is_told_so(pool: str, tmp_path: Path, servers
     assert f"this project's worker_pool is {pool}" in ended.stderr.splitlines()[-1]
 
 
+@pytest.mark.prove
 def test_a_connection_whose_driver_cannot_be_followed_is_not_called_sound(
     tmp_path: Path, servers: Servers
 ) -> None:
@@ -358,6 +359,7 @@ def test_a_database_that_is_down_is_told_with_what_to_do(tmp_path: Path, servers
     assert all(len(line) <= 110 for line in ended.stdout.splitlines())
 
 
+@pytest.mark.prove
 def test_a_pool_that_nobody_but_the_probe_has_asked_is_not_said_to_be_used(
     tmp_path: Path, servers: Servers
 ) -> None:

@@ -188,6 +188,7 @@ def holds_for(*names: str) -> None:
         assert "Haulage: " in said, "and what Haulage makes of it"
 
 
+@pytest.mark.prove
 def test_two_files_of_one_name_and_a_count_are_as_the_article_says() -> None:
     holds_for("overwritten", "child-count")
 

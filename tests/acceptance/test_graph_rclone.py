@@ -284,6 +284,7 @@ def last_session(simulator: Simulator) -> int:
     return len(simulator.control("GET sessions"))
 
 
+@pytest.mark.prove
 def test_rclone_waits_as_long_as_a_throttle_says(tmp_path: Path, source: Path) -> None:
     for number in range(20):
         (source / f"{number}.txt").write_bytes(b"x" * number)
