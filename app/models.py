@@ -163,6 +163,9 @@ class Upload(Base):
 
     # The claim. `due_at` is the end of the lease while transferring, the next try while queued.
     token: Mapped[UUID | None]
+    drive_token: Mapped[
+        UUID | None
+    ]  # the same, by who knows drives by name: 0.2.0 would put all files into DRIVE_DIR
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     woken_at: Mapped[datetime | None]
@@ -228,6 +231,11 @@ class Upload(Base):
             initially="DEFERRED",
         ),
         CheckConstraint(one_of("state", State), name="state_known"),
+        CheckConstraint(
+            "drive = 'filesystem' OR token IS NULL OR token IS NOT DISTINCT FROM drive_token",
+            name="claimed_knowing_drives",
+            postgresql_not_valid=True,  # what was there before is in DRIVE_DIR, and is not read for this
+        ),
         CheckConstraint(one_of("on_conflict", OnConflict), name="on_conflict_known"),
         CheckConstraint("(state = 'stored') = (item_id IS NOT NULL)", name="stored_has_its_item"),
         CheckConstraint("state <> 'transferring' OR token IS NOT NULL", name="transferring_has_its_token"),

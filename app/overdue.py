@@ -101,7 +101,8 @@ def claim_cleanups(session: Session, limit: int) -> Sequence[Upload]:
     """Take finished uploads whose traces in drive and staging are due to go, for ten minutes."""
     due = session.scalars(_free(Upload.cleanup_due_at < func.now(), pauses.is_over()).limit(limit)).all()
     for upload in due:
-        upload.token, upload.cleanup_due_at = uuid4(), func.now() + CLEANUP_LEASE
+        upload.token = upload.drive_token = uuid4()
+        upload.cleanup_due_at = func.now() + CLEANUP_LEASE
     session.flush()
     return due
 

@@ -150,6 +150,7 @@ def _claim() -> Any:
     values = {
         "state": State.TRANSFERRING,
         "token": bindparam("new_token"),
+        "drive_token": bindparam("new_token"),
         "attempts": Upload.attempts + 1,
         "due_at": func.now() + bindparam("lease", type_=Interval),
         "deadline_at": func.coalesce(Upload.deadline_at, func.now() + DEADLINE),

@@ -2,6 +2,7 @@ import threading
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg2.errors
 import pytest
 from sqlalchemy import update
 
@@ -500,3 +501,20 @@ def test_what_is_not_there_is_null_for_every_reader_of_the_table(installation: I
 
     assert installation.query("SELECT drive_session IS NULL FROM corporate.uploads") == [(True,)]
     make_due(installation, upload_id)
+
+
+def test_a_release_that_knows_one_drive_is_refused_the_claims_of_others(installation: Installation) -> None:
+    """0.2.0 sets a token and nothing else; it would put the file into its own drive, and call it stored."""
+    installation.query("UPDATE corporate.corporations SET drive = 'elsewhere'")
+    elsewhere = make_upload(installation)
+    claim_as_before = (
+        "UPDATE corporate.uploads SET state = 'transferring', token = gen_random_uuid() WHERE id = %s"
+    )
+
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        installation.query(claim_as_before, elsewhere)
+
+    with session_scope() as session:
+        held = uploads.claim(session, elsewhere, timedelta(seconds=60), 8)
+    assert held is not None
+    assert held.drive == "elsewhere"

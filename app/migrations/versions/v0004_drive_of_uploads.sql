@@ -3,7 +3,11 @@
 
 ALTER TABLE corporate.uploads
     ADD COLUMN drive TEXT NOT NULL DEFAULT 'filesystem',
-    ADD COLUMN quick_xor TEXT;
+    ADD COLUMN quick_xor TEXT,
+    ADD COLUMN drive_token UUID,
+    -- 0.2.0 claims without it; whatever the drive, it would put the file into its own, and call it stored.
+    ADD CONSTRAINT ck_uploads_claimed_knowing_drives
+        CHECK (drive = 'filesystem' OR token IS NULL OR token IS NOT DISTINCT FROM drive_token) NOT VALID;
 
 -- A corporation's drive never changes, so an upload may keep it: every door, and every release, inserts through here.
 CREATE FUNCTION corporate.give_drive() RETURNS trigger
