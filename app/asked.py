@@ -16,9 +16,8 @@ from app.database import session_scope
 from app.drives.registry import Drives
 from app.errors import DriveFull, DriveHalted, Unfit
 
-NOTE_SECONDS = (
-    10  # how long it may stay unwritten: a transaction for each small file would be a tenth of its cost
-)
+# How long it may stay unwritten: a transaction for each small file would be a tenth of its cost.
+NOTE_SECONDS = 10
 
 log = logging.getLogger(__name__)
 

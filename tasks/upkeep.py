@@ -11,7 +11,7 @@ from app import asked, deliveries, logs, overdue, pauses, queue, readiness, tall
 from app.database import session_scope
 from app.drives.base import Delivery
 from app.errors import DriveHalted, DrivePauses
-from app.models import State, Upload
+from app.models import Json, State, Upload
 from app.results import report
 from app.settings import settings
 from app.staging import Staging
@@ -72,8 +72,7 @@ def _tidied(upload: Upload) -> bool:
     except DrivePauses:  # since this batch was claimed: it comes again
         return False
     except DriveHalted as error:
-        with session_scope() as session:
-            pauses.halt(session, upload.drive, error.code, str(error), error.delay)
+        asked.tell(upload.drive, error)
         return False
     except Exception:  # one that cannot be tidied now must not hold up the others; it comes again
         with logs.about(upload=upload.id, corporation=upload.corp_index, request=upload.request_id):
@@ -83,23 +82,22 @@ def _tidied(upload: Upload) -> bool:
 
 
 def _tidy(upload: Upload) -> None:
-    staging, drive = means().staging, means().drives.named(upload.drive)
     left, placed = means().vault.open(upload.drive_session), _may_have_placed(upload)
+    if left is not None or placed is not None:
+        _tidy_drive(upload, left, placed)
+    if upload.staged_id is not None and upload.state != State.FAILED:  # a failed one may be retried
+        means().staging.remove(upload.staged_id)
+
+
+def _tidy_drive(upload: Upload, left: Json | None, placed: Delivery | None) -> None:
+    drive = means().drives.named(upload.drive)
     if upload.state == State.STORED:
         if left is not None:
             drive.release(left)
-    elif left is not None or (placed is not None and drive.finish_brings_last):
-        _respect_pause(upload)
+    elif left is not None or drive.finish_brings_last:
+        with session_scope() as session:
+            asked.heed(session, upload.drive)
         drive.abort(left or {}, placed)
-    if upload.staged_id is not None and upload.state != State.FAILED:  # a failed one may be retried
-        staging.remove(upload.staged_id)
-
-
-def _respect_pause(upload: Upload) -> None:
-    with session_scope() as session:
-        pause = pauses.found(session, upload.drive)
-    if pause is not None:
-        raise pause
 
 
 def _may_have_placed(upload: Upload) -> Delivery | None:

@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 
 from local import servers as local_servers
 from local.home import PROJECT
-from local.system import BIN, System, free_port
+from local.system import BIN, System, environment, free_port
 from tests.acceptance.conftest import KNOWN_FAULTS, wait_until
 from tests.installation import CORP
 
@@ -60,18 +60,8 @@ def system(tmp_path: Path) -> Iterator[System]:
     for folder in (logs, data / "staging", data / "inbox", data / "drive"):
         folder.mkdir(parents=True)
     with local_servers.throwaway() as servers:
-        environment = os.environ | {
-            "DATABASE_URL": servers.worker_url,
-            "WEB_DATABASE_URL": servers.web_url,
-            "OWNER_DATABASE_URL": servers.owner_url,
-            "REDIS_URL": servers.redis_url,
-            "STAGING_DIR": str(data / "staging"),
-            "INBOX_DIR": str(data / "inbox"),
-            "DRIVE_DIR": str(data / "drive"),
-            "SESSION_KEYS": Fernet.generate_key().decode(),  # may be set before the old release has gone
-            "PYTHONUNBUFFERED": "1",
-        }
-        made = System(data, environment, logs)
+        keys = {"SESSION_KEYS": Fernet.generate_key().decode()}  # may be set before the old release has gone
+        made = System(data, environment(servers, data) | keys, logs)
         try:
             yield made
         finally:

@@ -8,7 +8,7 @@ import pytest
 
 from app import logs, queue, results, steering, tallies, uploads
 from app.database import session_scope
-from app.errors import WrongStaging
+from app.errors import DriveUnknown, WrongStaging
 from app.models import OnConflict, State
 from tasks import upkeep
 from tests.factories import (
@@ -278,6 +278,26 @@ def test_a_clean_up_looks_for_what_one_request_without_a_session_may_have_placed
     upkeep.clean_up()
 
     assert aborted == expected
+
+
+def test_a_clean_up_of_what_no_drive_has_seen_needs_no_drive(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any) -> Any:
+        raise DriveUnknown("no settings for it")
+
+    upload_id = make_upload(installation)
+    staged_id = row(upload_id).staged_id
+    assert staged_id is not None
+    with session_scope() as session:
+        steering.cancel(session, CORP, upload_id)
+    chosen = make_means(installation)
+    monkeypatch.setattr(chosen.drives, "named", unknown)
+    monkeypatch.setattr(upkeep, "means", lambda: chosen)
+
+    upkeep.clean_up()
+
+    assert not staging_of(installation).path(staged_id).exists()
 
 
 def test_an_upload_whose_bytes_were_damaged_leaves_no_draft_in_the_drive(installation: Installation) -> None:
