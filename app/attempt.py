@@ -2,71 +2,26 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import Enum, auto
 from functools import partial
 from io import BufferedReader
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import catalogue, database, deliveries, folders, logs, names, pauses, places, transfer, uploads
+from app import catalogue, deliveries, endings, folders, logs, names, places, start, transfer, uploads
 from app.catalogue import NewItem
 from app.database import session_scope
-from app.drive_settings import FILESYSTEM
 from app.drives.base import Delivery, Drive, DriveItem
-from app.drives.registry import Drives
-from app.errors import (
-    Cancelled,
-    DriveFull,
-    DriveHalted,
-    HaulageError,
-    Hopeless,
-    LostClaim,
-    NameTaken,
-    NotVerified,
-    Postponed,
-    Refused,
-    SessionLost,
-    ShuttingDown,
-    SourceDamaged,
-)
-from app.inbox import Inbox
+from app.endings import Outcome
+from app.errors import DriveFull, LostClaim, NameTaken, NotVerified, SessionLost, SourceDamaged
+from app.means import Means
 from app.models import Json, OnConflict, Upload
 from app.places import Place
 from app.quickxor import QuickXor
-from app.staging import Staging
-from app.vault import Vault
+from app.start import Start
 from app.watch import Watch
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Means:
-    """What an attempt works with, and its limits."""
-
-    drives: Drives
-    vault: Vault
-    staging: Staging
-    inbox: Inbox
-    lease: timedelta
-    slice: timedelta
-    first_delay: timedelta
-    max_attempts: int
-    is_shutting_down: Callable[[], bool]
-    at_each_beat: Callable[[], None] = lambda: (
-        None
-    )  # of an attempt's heart: a long one has things to note on its way
-
-
-class Outcome(Enum):
-    FINISHED = auto()  # stored, failed or cancelled
-    LATER = auto()  # queued again, or in other hands
-    GOES_ON = auto()  # queued again, and ready at once
 
 
 def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
@@ -75,49 +30,39 @@ def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
     What the attempt came to is written to the upload, whatever it was. Only what must end the process passes through
     (SystemExit, KeyboardInterrupt), after the attempt has been taken back.
     """
-    with session_scope() as session:
-        held = uploads.claim(session, upload_id, means.lease, means.max_attempts)
-        if held is None:  # finished, not due yet, in another worker's hands, or for a drive that pauses
-            pauses.put_off(session, upload_id)
-            return None
-        into = folders.known(session, held)
+    begun = start.begin(upload_id, means)
+    if begun is None:
+        return None
+    held = begun.held
     held.drive_session = means.vault.open(held.drive_session)
     with logs.about(upload=held.id, corporation=held.corp_index, request=held.request_id):
-        return held, _see_through(held, means, into)
+        return held, _see_through(begun, means)
 
 
-def _see_through(held: Upload, means: Means, into: str | None) -> Outcome:
+def _see_through(begun: Start, means: Means) -> Outcome:
+    held, seal = begun.held, partial(means.seal, begun.held)
     try:
-        seal = partial(_sealed, held, means)
         with Watch(held, means.lease, means.slice, means.is_shutting_down, seal, means.at_each_beat) as watch:
-            _carry(held, means, watch, into)
+            _carry(begun, means, watch)
     except LostClaim:
         log.warning("upload %s: another attempt has taken over; this one ends", held.id)
-        _note_fenced(held)
+        endings.note_fenced(held)
         return Outcome.LATER
     except BaseException as error:
-        outcome = _write_down(held, means, error)
+        outcome = endings.write_down(held, means, error)
         if not isinstance(error, Exception):
             raise
         return outcome
     return Outcome.FINISHED
 
 
-def _note_fenced(held: Upload) -> None:
-    """Put on record that a write was refused; the record is all that it matters to."""
-    try:
-        with session_scope() as session:
-            uploads.note(session, held, "fenced")
-    except SQLAlchemyError:
-        log.warning("upload %s: that it was fenced could not be noted", held.id, exc_info=True)
-
-
-def _carry(held: Upload, means: Means, watch: Watch, into: str | None) -> None:
+def _carry(begun: Start, means: Means, watch: Watch) -> None:
+    held = begun.held
     if held.staged_id is None:
         _stage(held, means, watch)
     drive = means.drives.named(held.drive)
-    parent_id = into or folders.make(drive, held)
-    new = _place(held, means, watch, drive, parent_id)
+    parent_id = begun.parent_id or folders.make(drive, held)
+    new = _place(held, means, watch, drive, parent_id, begun.place)
     with session_scope() as session:
         _complete(session, held, new)
     log.info("upload %s: stored as %s", held.id, names.printable(new.drive_item_id))
@@ -161,14 +106,16 @@ def _quick_xor(held: Upload, means: Means) -> str:
     return made.digest()
 
 
-def _place(held: Upload, means: Means, watch: Watch, drive: Drive, parent_id: str) -> NewItem:
+def _place(  # noqa: PLR0913, PLR0917
+    held: Upload, means: Means, watch: Watch, drive: Drive, parent_id: str, place: Place | None
+) -> NewItem:
     """Bring the file into the drive under the first name it may have; return the item to record.
 
     The name is reserved before the first byte is sent: a drive may bind what it is sent to a name.
     """
     number = places.first_number(held)
     while True:
-        place = places.take(held, parent_id, number)
+        place = place or _take(held, parent_id, number)
         if place.existing is not None:
             there = place.existing
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
@@ -177,7 +124,12 @@ def _place(held: Upload, means: Means, watch: Watch, drive: Drive, parent_id: st
         except NameTaken:  # by something that the catalogue does not know
             if held.on_conflict != OnConflict.RENAME:
                 raise
-            number = place.number + 1
+            number, place = place.number + 1, None
+
+
+def _take(held: Upload, parent_id: str, number: int) -> Place:
+    with session_scope() as session:
+        return places.take(session, held, parent_id, number)
 
 
 def _deliver(held: Upload, means: Means, watch: Watch, drive: Drive, delivery: Delivery) -> NewItem:
@@ -230,10 +182,10 @@ def _complete(session: Session, held: Upload, new: NewItem) -> None:
     """Write the outcome; the order of these statements is the promise (the fence first, the parent's lock last)."""
     uploads.complete(session, held, new.drive_item_id)
     replace = held.on_conflict == OnConflict.REPLACE
-    item, is_new = catalogue.record(session, held.corp_index, new, replace=replace)
-    if item.drive_item_id != new.drive_item_id:
-        uploads.adopt(session, held, item.drive_item_id)
-    uploads.note_stored(session, held, item.drive_item_id, is_new=is_new)
+    item_id, is_new = catalogue.record(session, held.corp_index, new, replace=replace)
+    if item_id != new.drive_item_id:
+        uploads.adopt(session, held, item_id)
+    uploads.note_stored(session, held, item_id, is_new=is_new)
     if is_new:
         catalogue.count_in(session, held.corp_index, new.parent_id)
 
@@ -246,87 +198,3 @@ def _release(held: Upload, means: Means, drive: Drive) -> None:
             means.staging.remove(held.staged_id)
     except OSError:  # the upload is stored all the same; the clean-up comes by again
         log.warning("upload %s: stored, but not tidied up", held.id, exc_info=True)
-
-
-def _write_down(held: Upload, means: Means, error: BaseException) -> Outcome:
-    """Write what ended the attempt. If even that fails, the lease runs out and the sweep writes `worker_lost`."""
-    try:
-        with session_scope() as session:
-            return _end(session, held, means, error)
-    except LostClaim:
-        return _found_out(held, error)
-    except Exception:  # the outermost frame of an attempt
-        log.exception("upload %s: the end of an attempt could not be written; it was: %r", held.id, error)
-    return Outcome.LATER
-
-
-def _found_out(held: Upload, error: BaseException) -> Outcome:
-    """Say what became of an upload whose end could not be written: its claim is gone.
-
-    It may have been this attempt that stored it, and only the answer to its commit was lost.
-    """
-    try:
-        with session_scope() as session:
-            if uploads.has_stored(session, held):
-                log.info("upload %s: stored; the answer to its commit was lost: %s", held.id, error)
-                return Outcome.FINISHED
-    except SQLAlchemyError:
-        log.warning("upload %s: what became of it could not be asked", held.id, exc_info=True)
-        return Outcome.LATER
-    log.warning("upload %s: finished, or in other hands, after: %s", held.id, error)
-    _note_fenced(held)
-    return Outcome.LATER
-
-
-def _end(session: Session, held: Upload, means: Means, error: BaseException) -> Outcome:
-    code, message = told(error)
-    if isinstance(error, Postponed):
-        log.info("upload %s: later: %s: %s", held.id, code, message)
-        _keep_session(session, held, means)
-        uploads.give_back(session, held, code, message, error.delay)
-        if isinstance(error, DriveHalted):
-            pauses.halt(session, held.drive, code, message, error.delay)
-        return Outcome.LATER if error.delay else Outcome.GOES_ON
-    if database.is_passing(error):
-        log.warning("upload %s: PostgreSQL: %s", held.id, error)
-        uploads.give_back(
-            session, held, "database_busy", "PostgreSQL was away, or busy with others", uploads.RIVAL_DELAY
-        )
-        return Outcome.LATER
-    if not isinstance(error, Exception):
-        uploads.give_back(session, held, ShuttingDown.code, "the worker was told to end", timedelta(0))
-        return Outcome.GOES_ON
-    if not isinstance(error, Hopeless | Refused) and held.attempts < means.max_attempts:
-        log.warning("upload %s: attempt %d failed: %s", held.id, held.attempts, message, exc_info=error)
-        _keep_session(session, held, means)
-        uploads.set_back(session, held, code, message, means.first_delay)
-        return Outcome.LATER
-    if isinstance(error, Cancelled):
-        uploads.end_cancelled(session, held)
-    elif isinstance(error, Hopeless | Refused):
-        log.warning("upload %s: failed: %s: %s", held.id, code, message)
-        uploads.fail(session, held, code, message)
-    else:
-        log.error("upload %s: failed in all its attempts: %s", held.id, message, exc_info=error)
-        uploads.fail(session, held, "worn_out", f"{held.attempts} attempts failed, the last one: {message}")
-    return Outcome.FINISHED
-
-
-def _keep_session(session: Session, held: Upload, means: Means) -> None:
-    """Save what the drive noted in the session since the last checkpoint: that something was cut, say."""
-    if held.drive_session:
-        uploads.keep_session(session, held, _sealed(held, means, held.drive_session))
-
-
-def _sealed(held: Upload, means: Means, drive_session: Json | None) -> Json | None:
-    """Seal a session that may hold a credential. Those of the one drive that every release knows are open to all of them."""
-    return drive_session if held.drive == FILESYSTEM else means.vault.seal(drive_session)
-
-
-def told(error: BaseException) -> tuple[str, str]:
-    """Return a code and a message that may be shown: a foreign error's own text may hold more than people should see."""
-    if isinstance(error, HaulageError):
-        return error.code, str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return "input_output_error", error.strerror
-    return "unexpected_error", type(error).__name__

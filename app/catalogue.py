@@ -11,9 +11,12 @@ from sqlalchemy.orm import Session, aliased
 
 from app import names
 from app.errors import CorporationUnknown, NameTaken, NotFound, NotPossible
-from app.models import Corporation, Item, Json, Kind
+from app.models import Corporation, Item, Json, Kind, table
 
 log = logging.getLogger(__name__)
+
+# For statements that every upload needs: see `table`.
+_I = table(Item).c
 
 
 @dataclass(frozen=True)
@@ -145,25 +148,30 @@ def page(session: Session, corp_index: int, after: int, limit: int = 1000) -> Se
     return session.scalars(chosen.order_by(Item.id).limit(limit)).all()
 
 
-def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = False) -> tuple[Item, bool]:
-    """Write an item; return its row and whether it is new. A new one has yet to be counted: see `count_in`.
+_RECORD = insert(table(Item)).on_conflict_do_nothing().returning(_I.onedrive_item_id)
 
-    The same item again, or the same bytes under a name that counts as the same, is the existing row. Anything else at
+
+def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = False) -> tuple[str, bool]:
+    """Write an item; return the drive's id of the one that is there then, and whether it is new.
+
+    A new one has yet to be counted: see `count_in`.
+
+    The same item again, or the same bytes under a name that counts as the same, is the existing one. Anything else at
     that place is replaced, keeping its id, where `replace` is true; otherwise raises NameTaken. The parent
     must be a folder of this corporation: see `folder`.
     """
     values = dict(vars(new), corp_index=corp_index, name_key=names.key(new.name))
-    row = session.scalar(insert(Item).values(values).on_conflict_do_nothing().returning(Item))
-    if row is not None:
-        return row, True
+    values["onedrive_item_id"] = values.pop("drive_item_id")
+    if session.scalar(_RECORD, values) is not None:
+        return new.drive_item_id, True
     existing = child(session, corp_index, new.parent_id, new.name)
     if existing is None:
         raise NameTaken("the drive's id of this item belongs to an item at another place")
     if is_same(existing, new):
-        return existing, False
+        return existing.drive_item_id, False
     if replace and existing.kind == new.kind == Kind.FILE and existing.drive_item_id == new.drive_item_id:
         _replace(existing, new)
-        return existing, False
+        return existing.drive_item_id, False
     raise NameTaken(f"another {existing.kind} has this name already")
 
 
@@ -203,14 +211,16 @@ def _replace(existing: Item, new: NewItem) -> None:
     existing.changed_at = func.now()
 
 
+_COUNT_IN = (
+    update(table(Item))
+    .where(_I.corp_index == bindparam("corporation"), _I.onedrive_item_id == bindparam("folder"))
+    .values(child_count=_I.child_count + 1)
+)
+
+
 def count_in(session: Session, corp_index: int, parent_id: str) -> None:
     """Add one to a parent's child_count. The last statement of its transaction: it holds the parent's row lock."""
-    session.execute(
-        update(Item)
-        .where(Item.corp_index == corp_index, Item.drive_item_id == parent_id)
-        .values(child_count=Item.child_count + 1)
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(_COUNT_IN, {"corporation": corp_index, "folder": parent_id})
 
 
 def folder_ids(session: Session, corp_index: int) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
+    Table,
     Text,
     UniqueConstraint,
     func,
@@ -84,6 +85,11 @@ class Base(DeclarativeBase):
         Json: JSONB(none_as_null=True),
         StrEnum: Text,
     }
+
+
+def table(of: type[Base]) -> Table:
+    """Return the table of a class, for statements that every upload needs: the class's own are prepared at each execution."""
+    return cast("Table", of.__table__)
 
 
 class Corporation(Base):

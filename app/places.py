@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app import catalogue, names, uploads
-from app.database import session_scope
 from app.errors import NameTaken
 from app.models import Item, Kind, OnConflict, Upload
 
@@ -30,13 +29,11 @@ def first_number(held: Upload) -> int:
     return next((number for number, name in enumerate(tried) if name == held.reserved_name), 0)
 
 
-def take(held: Upload, parent_id: str, first_number: int) -> Place:
-    """Reserve a place for this upload alone, from `first_number` on; raises NameTaken, or NameBusy for a rival."""
-    with session_scope() as session:
-        return _find(session, held, parent_id, first_number)
+def take(session: Session, held: Upload, parent_id: str, first: int) -> Place:
+    """Reserve a place for this upload alone, from the number `first` on; raises NameTaken, or NameBusy for a rival.
 
-
-def _find(session: Session, held: Upload, parent_id: str, first: int) -> Place:
+    Both are the end of the transaction.
+    """
     last = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else first
     for number in range(first, last + 1):
         name = names.numbered(held.name, number)

@@ -7,14 +7,26 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, ColumnElement, Float, Interval, bindparam, cast, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Float,
+    Interval,
+    Text,
+    bindparam,
+    cast,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import names, pauses
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound
-from app.models import UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent
+from app.models import UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent, table
 from app.staging import Staged
 
 DEADLINE = timedelta(hours=24)  # from the first claim; bounds what takes its attempt back
@@ -107,28 +119,50 @@ def is_placing(session: Session, folder: Item, name: str) -> bool:
     return session.scalar(select(Upload.id).where(*which, Upload.reserved_key == names.key(name))) is not None
 
 
+# Statements that every upload needs are built once, and on tables: building one, or preparing one on a class, takes longer
+# than PostgreSQL takes to run it.
+_U = table(Upload).c
+
+
+def _as_stored() -> Any:
+    """What the figures are made of: see app/tallies.py."""
+    elapsed = (
+        func.extract("epoch", func.clock_timestamp() - bindparam("began_at", type_=Upload.began_at.type))
+        * 1000
+    )
+    detail = {
+        "item": bindparam("item", type_=Text),
+        "new": bindparam("is_new", type_=Boolean),
+        "drive": bindparam("drive", type_=Text),
+        "bytes": bindparam("bytes", type_=BigInteger),
+        "milliseconds": cast(elapsed, BigInteger),
+    }
+    return func.jsonb_build_object(*(part for pair in detail.items() for part in pair))
+
+
+# Who makes an attempt: the process, and the PostgreSQL session that served it.
+_WHO = func.jsonb_build_object("process", bindparam("process", type_=Text), "session", func.pg_backend_pid())
+_NOTE = insert(table(UploadEvent))
+_NOTE_CLAIMED, _NOTE_STORED = _NOTE.values(detail=_WHO), _NOTE.values(detail=_as_stored())
+
+
 def note(session: Session, upload: Upload, kind: str, detail: Any = None, attempt: int | None = None) -> None:
     """Write an event. `kind` says what happened: a state's name, or a word beside the states such as `worker_lost`.
 
     About the upload's present attempt, unless another one is given.
     """
-    session.execute(
-        insert(UploadEvent).values(
-            corp_index=upload.corp_index,
-            upload_id=upload.id,
-            kind=kind,
-            attempt=upload.attempts if attempt is None else attempt,
-            detail=detail,
-        )
-    )
+    session.execute(_NOTE, _about(upload, kind, attempt) | {"detail": detail})
+
+
+def _about(upload: Upload, kind: str, attempt: int | None = None) -> dict[str, Any]:
+    number = upload.attempts if attempt is None else attempt
+    return {"corp_index": upload.corp_index, "upload_id": upload.id, "kind": kind, "attempt": number}
 
 
 def note_stored(session: Session, held: Upload, item_id: str, *, is_new: bool) -> None:
-    """Write the event of a stored upload, with what the figures are made of: see app/tallies.py."""
-    elapsed = func.extract("epoch", func.clock_timestamp() - held.began_at) * 1000
-    detail = {"item": item_id, "new": is_new, "drive": held.drive, "bytes": held.size}
-    pairs = [part for pair in detail.items() for part in pair]
-    note(session, held, "stored", func.jsonb_build_object(*pairs, "milliseconds", cast(elapsed, BigInteger)))
+    """Write the event of a stored upload."""
+    detail = {"item": item_id, "is_new": is_new, "drive": held.drive, "bytes": held.size}
+    session.execute(_NOTE_STORED, _about(held, "stored") | detail | {"began_at": held.began_at})
 
 
 # The claim
@@ -163,7 +197,7 @@ def _claim() -> Any:
     return write.execution_options(populate_existing=True, synchronize_session=False)
 
 
-_CLAIM = _claim()  # built once: building it takes longer than PostgreSQL takes to run it
+_CLAIM = _claim()
 
 
 def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int) -> Upload | None:
@@ -176,31 +210,40 @@ def claim(session: Session, upload_id: UUID, lease: timedelta, max_attempts: int
     held, before = claimed
     if before == State.TRANSFERRING:
         note(session, held, "worker_lost", attempt=held.attempts - 1)
-    note(session, held, "transferring", _who())
+    process = {"process": f"{os.getpid()}@{socket.gethostname()}"}
+    session.execute(_NOTE_CLAIMED, _about(held, "transferring") | process)
     return held
 
 
-def _who() -> Any:
-    """Who makes this attempt: the process, and the PostgreSQL session that served it."""
-    process = f"{os.getpid()}@{socket.gethostname()}"
-    return func.jsonb_build_object("process", process, "session", func.pg_backend_pid())
+# The fence: every write of an attempt carries it.
+_OURS = (
+    _U.id == bindparam("held"),
+    _U.token == bindparam("claim"),
+    _U.state == State.TRANSFERRING,
+)
 
 
-def _ours(held: Upload) -> tuple[ColumnElement[bool], ...]:
-    """The fence: every write of an attempt carries it."""
-    return (Upload.id == held.id, Upload.token == held.token, Upload.state == State.TRANSFERRING)
+def _by(held: Upload) -> dict[str, Any]:
+    return {"held": held.id, "claim": held.token}
 
 
-def _write(session: Session, held: Upload, **values: Any) -> bool:
+def _fenced(**values: Any) -> Any:
+    return update(table(Upload)).where(*_OURS).values(**values).returning(_U.cancel_requested)
+
+
+def _run(session: Session, held: Upload, fenced: Any, **given: Any) -> bool:
     """Write to an upload that this attempt holds, or raise LostClaim: the outcome belongs to who holds the claim.
 
     Returns True if somebody wants the upload cancelled.
     """
-    fenced = update(Upload).where(*_ours(held)).values(**values).returning(Upload.cancel_requested)
-    wanted = session.scalar(fenced.execution_options(synchronize_session=False))
+    wanted: bool | None = session.scalar(fenced, _by(held) | given)
     if wanted is None:
         raise LostClaim(f"upload {held.id} is in other hands")
     return wanted
+
+
+def _write(session: Session, held: Upload, **values: Any) -> bool:
+    return _run(session, held, _fenced(**values))
 
 
 def extend(session: Session, held: Upload, lease: timedelta) -> bool:
@@ -211,7 +254,7 @@ def extend(session: Session, held: Upload, lease: timedelta) -> bool:
 def ensure(session: Session, held: Upload, lease: timedelta) -> bool:
     """The same, but renew the lease only if less than half of it is left: a look costs PostgreSQL no flush of its log."""
     is_fresh = Upload.due_at > func.now() + lease / 2
-    wanted = session.scalar(select(Upload.cancel_requested).where(*_ours(held), is_fresh))
+    wanted = session.scalar(select(Upload.cancel_requested).where(*_OURS, is_fresh), _by(held))
     return extend(session, held, lease) if wanted is None else wanted
 
 
@@ -230,6 +273,13 @@ def tell(session: Session, held: Upload, sent: int) -> bool:
     return _write(session, held, sent=sent, sent_at=func.clock_timestamp())
 
 
+_RESERVE = _fenced(
+    reserved_parent_id=bindparam("folder_id"),
+    reserved_name=bindparam("spelling"),
+    reserved_key=bindparam("key"),
+)
+
+
 def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
     """Make this upload the only one that may take a place in the drive; raise NameBusy while another one is at it.
 
@@ -237,7 +287,7 @@ def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
     PostgreSQL takes nothing more in it.
     """
     try:
-        _write(session, held, reserved_parent_id=parent_id, reserved_name=name, reserved_key=names.key(name))
+        _run(session, held, _RESERVE, folder_id=parent_id, spelling=name, key=names.key(name))
     except IntegrityError as error:
         raise NameBusy("another upload is just taking this name", RIVAL_DELAY) from error
 
@@ -245,21 +295,22 @@ def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
 # How it ends
 
 
+_COMPLETE = _fenced(
+    state=State.STORED,
+    item_id=bindparam("item"),
+    token=None,
+    transferred=_U.size,
+    **NO_RESERVATION,
+    reason=None,
+    message=None,
+    finished_at=func.now(),
+    cleanup_due_at=func.now() + timedelta(minutes=10),
+)
+
+
 def complete(session: Session, held: Upload, item_id: str) -> None:
     """Mark the upload stored. The first statement of its transaction: everything after it stands on this fence."""
-    _write(
-        session,
-        held,
-        state=State.STORED,
-        item_id=item_id,
-        token=None,
-        transferred=held.size,
-        **NO_RESERVATION,
-        reason=None,
-        message=None,
-        finished_at=func.now(),
-        cleanup_due_at=func.now() + timedelta(minutes=10),
-    )
+    _run(session, held, _COMPLETE, item=item_id)
 
 
 def has_stored(session: Session, held: Upload) -> bool:

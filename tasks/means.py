@@ -4,10 +4,10 @@ from datetime import timedelta
 from functools import cache, partial
 
 from app import asked
-from app.attempt import Means
 from app.drive_settings import drive_settings, session_keys
 from app.drives.registry import Drives
 from app.inbox import Inbox
+from app.means import Means
 from app.settings import settings
 from app.staging import Staging
 from app.vault import Vault

@@ -8,8 +8,8 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from app import asked, attempt, catalogue, names, queue, uploads, wake
-from app.attempt import Outcome
 from app.database import session_scope
+from app.endings import Outcome
 from app.errors import HaulageError
 from app.models import FINISHED, Upload
 from app.results import report, result_of

@@ -11,10 +11,11 @@ import psycopg2
 from sqlalchemy import make_url
 
 from app import attempt, database, uploads
-from app.attempt import Means, Outcome
 from app.database import session_scope
 from app.drives.filesystem import FilesystemDrive
+from app.endings import Outcome
 from app.inbox import Inbox
+from app.means import Means
 from app.models import OnConflict, Upload
 from app.staging import Staged, Staging
 from app.uploads import Destination

@@ -14,11 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app import attempt, overdue, steering, uploads
-from app.attempt import Outcome
 from app.database import session_scope
 from app.drives.base import Delivery
 from app.drives.filesystem import FilesystemDrive
+from app.endings import Outcome
 from app.errors import DriveUnavailable
+from app.means import Means
 from app.models import OnConflict, State, Upload
 from app.staging import Staging
 from tests.factories import (
@@ -61,9 +62,7 @@ def staged_files(installation: Installation) -> list[Path]:
     return [path for path in installation.staging_dir.rglob("*/*") if path.is_file()]
 
 
-def until_done(
-    installation: Installation, upload_id: UUID, means: attempt.Means, most: int = 10
-) -> Outcome | None:
+def until_done(installation: Installation, upload_id: UUID, means: Means, most: int = 10) -> Outcome | None:
     for _ in range(most):
         make_due(installation, upload_id)
         outcome = attempt_at(upload_id, means)

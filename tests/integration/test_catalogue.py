@@ -17,10 +17,10 @@ HASH, OTHER_HASH = "a" * 64, "b" * 64
 
 def record(new: NewItem, *, replace: bool = False) -> tuple[str, bool]:
     with session_scope() as session:
-        item, is_new = catalogue.record(session, CORP, new, replace=replace)
+        item_id, is_new = catalogue.record(session, CORP, new, replace=replace)
         if is_new:
             catalogue.count_in(session, CORP, new.parent_id)
-        return item.drive_item_id, is_new
+        return item_id, is_new
 
 
 def file(name: str = "a.txt", sha256: str = HASH, **more: object) -> NewItem:

@@ -83,8 +83,8 @@ def test_the_same_bytes_again_whose_attempt_died(library: Library) -> None:
     again = library.upload("a.txt")
     with session_scope() as session:
         held = uploads.claim(session, again, timedelta(seconds=60), 8)
-    assert held is not None
-    assert places.take(held, held.parent_id, 0).existing is not None
+        assert held is not None
+        assert places.take(session, held, held.parent_id, 0).existing is not None
     library.cancel(again)
     set_columns(library.installation, again, due_at="now() - interval '1 second'")
     upkeep.sweep()

@@ -11,9 +11,9 @@ from celery.exceptions import Reject
 from cryptography.fernet import Fernet
 
 from app import asked, overdue, pauses, steering
-from app.attempt import Outcome
 from app.database import Session, session_scope, short_lived_engine
 from app.drives.registry import Drives
+from app.endings import Outcome
 from app.errors import DriveFull, DrivePauses, DriveRefuses, DriveThrottled, DriveUnavailable
 from app.graph.meter import Minute
 from app.vault import Vault

@@ -507,7 +507,7 @@ def test_whatever_puts_uploads_off_for_long_has_its_alert() -> None:
     [reasons] = re.findall(r'reason=~"(.*?)"', alert["expr"])
 
     assert set(reasons.split("|")) == codes_below(Postponed) - PASSING | {"database_busy"}
-    assert '"database_busy"' in (PROJECT / "app" / "attempt.py").read_text()
+    assert '"database_busy"' in (PROJECT / "app" / "endings.py").read_text()
     assert alert["labels"]["severity"] == "critical"
 
 
