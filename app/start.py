@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import folders, pauses, places, uploads
+from app import database, folders, pauses, places, uploads
 from app.database import session_scope
 from app.errors import HaulageError
 from app.means import Means
@@ -31,7 +31,9 @@ def begin(upload_id: UUID, means: Means) -> Start | None:
     """
     try:
         return _begin(upload_id, means, is_placing=True)
-    except (HaulageError, SQLAlchemyError):
+    except (HaulageError, SQLAlchemyError) as error:
+        if database.is_out_of_reach(error):
+            raise
         return _begin(upload_id, means, is_placing=False)
 
 

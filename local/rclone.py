@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 from local.simulator import Simulator
 
@@ -26,14 +27,40 @@ class Rclone:
         return subprocess.run(command, env=self.environment, check=True, capture_output=True).stdout.decode()
 
 
+class Reachable(Protocol):
+    """What rclone must know of a simulator, whoever runs it."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def authority(self) -> str: ...
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def client_secret(self) -> str: ...
+
+    @property
+    def ca_file(self) -> Path | None: ...
+
+
 def of(simulator: Simulator, home: Path) -> Rclone:
-    """Return one whose remote REMOTE is the simulator's drive; raises NoRclone. It trusts that CA alone."""
+    """Return one whose remote REMOTE is the simulator's drive; raises NoRclone."""
+    return Rclone(_program(), environment(simulator, home, drive_id=simulator.drive_id))
+
+
+def environment(simulator: Reachable, home: Path, **settings: str) -> dict[str, str]:
+    """Return what makes REMOTE a drive of the simulator, for an rclone that trusts its CA alone."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "rclone.conf").touch()
     remote = {
         "type": "onedrive",
         "drive_type": "business",
-        "drive_id": simulator.drive_id,
         "tenant_url": simulator.url,
         "tenant": simulator.tenant,
         "token_url": f"{simulator.authority}/oauth2/v2.0/token",
@@ -42,10 +69,9 @@ def of(simulator: Simulator, home: Path) -> Rclone:
         "client_secret": simulator.client_secret,
     }
     prefix = f"RCLONE_CONFIG_{REMOTE.removesuffix(':').upper()}_"
-    environment = {prefix + name.upper(): value for name, value in remote.items()}
-    environment |= {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
-    environment |= {"RCLONE_CONFIG": str(home / "rclone.conf"), "RCLONE_CA_CERT": str(simulator.ca_file)}
-    return Rclone(_program(), environment)
+    told = {prefix + name.upper(): value for name, value in (remote | settings).items()}
+    told |= {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
+    return told | {"RCLONE_CONFIG": str(home / "rclone.conf"), "RCLONE_CA_CERT": str(simulator.ca_file)}
 
 
 def _program() -> Path:

@@ -172,5 +172,5 @@ def _library(simulator: Simulator) -> dict[str, str]:
         "graph_url": f"{simulator.url}/v1.0",
         "login_url": simulator.url,
         "upload_hosts": simulator.url.removeprefix("https://"),
-        "ca_file": str(simulator.ca),
+        "ca_file": str(simulator.ca_file),
     }

@@ -72,7 +72,11 @@ class OneDrive:
     def children(self, folder_id: str) -> Iterator[DriveItem]:
         try:
             yield from map(_told, self._library.children(folder_id))
+        except DriveFault:
+            self._library.prove_known()  # raises DriveMissing if it is the whole drive that is not there
+            raise
         except DriveMissing as error:
+            self._library.prove_known()
             raise FileNotFoundError(errno.ENOENT, "no such folder in the drive", folder_id) from error
 
     # The way of one file

@@ -1,6 +1,5 @@
 """A foreign client judges the simulator of Microsoft Graph: rclone, as its makers built it, with nothing switched off."""
 
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from random import Random
 
 import pytest
 
+from local.rclone import environment as rclone_environment
 from tests.environments import interpreter
 from tests.graph.launch import Simulator, running
 
@@ -69,23 +69,9 @@ def source(tmp_path: Path) -> Path:
 
 
 def client_of(simulator: Simulator, drive: str, home: Path, **settings: str) -> Rclone:
-    """Return rclone with a remote `sim:`. It gets its tokens from the simulator, too, and trusts only its CA."""
+    """Return rclone with a remote `library:`. It gets its tokens from the simulator, too, and trusts only its CA."""
     program = interpreter("rclone").parent / "rclone"
-    remote = {
-        "type": "onedrive",
-        "drive_type": "business",
-        "drive_id": drive,
-        "tenant_url": simulator.url,
-        "tenant": simulator.tenant,
-        "token_url": f"{simulator.authority}/oauth2/v2.0/token",
-        "client_credentials": "true",
-        "client_id": simulator.client_id,
-        "client_secret": simulator.client_secret,
-    }
-    environment = {f"RCLONE_CONFIG_SIM_{name.upper()}": value for name, value in (remote | settings).items()}
-    environment |= {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
-    environment |= {"RCLONE_CONFIG": str(home / "rclone.conf"), "RCLONE_CA_CERT": str(simulator.ca)}
-    (home / "rclone.conf").touch()
+    environment = rclone_environment(simulator, home, drive_id=drive, **settings)
 
     def run(*arguments: str | Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -126,13 +112,19 @@ def test_files_of_all_sizes_and_names_arrive_and_come_back(
     fill(source)
     sent = contents(source)
 
-    rclone("copy", source, "sim:a folder/target")
-    rclone("copy", "sim:a folder/target", tmp_path / "back")
+    rclone("copy", source, "library:a folder/target")
+    rclone("copy", "library:a folder/target", tmp_path / "back")
 
     assert stored(simulator, drive) == sorted(sent.values())
     assert contents(tmp_path / "back") == sent
     listed = rclone(
-        "lsf", "--recursive", "--files-only", "--format=p", "--separator=\t", "--csv", "sim:a folder/target"
+        "lsf",
+        "--recursive",
+        "--files-only",
+        "--format=p",
+        "--separator=\t",
+        "--csv",
+        "library:a folder/target",
     )
     assert sum(listed.stdout.count(f"{name}.bin") for name in SIZES) == len(SIZES)
     sessions = {one["name"]: one for one in simulator.control("GET sessions") if one["drive"] == drive}
@@ -149,11 +141,11 @@ def test_rclone_finds_the_same_hashes(
     simulator: Simulator, rclone: Rclone, drive: str, source: Path, tmp_path: Path
 ) -> None:
     fill(source)
-    rclone("copy", source, "sim:")
+    rclone("copy", source, "library:")
 
-    checked = rclone("check", source, "sim:", "--combined=-")
+    checked = rclone("check", source, "library:", "--combined=-")
     ours = {line.split("  ", 1)[1]: line.split("  ")[0] for line in hashes(rclone, source)}
-    theirs = {line.split("  ", 1)[1]: line.split("  ")[0] for line in hashes(rclone, "sim:")}
+    theirs = {line.split("  ", 1)[1]: line.split("  ")[0] for line in hashes(rclone, "library:")}
 
     assert {line[0] for line in checked.stdout.splitlines() if line[1:2] == " "} == {"="}
     assert "0 differences found" in checked.stderr
@@ -163,7 +155,7 @@ def test_rclone_finds_the_same_hashes(
 
     # The same size, other bytes: only the hash can tell.
     simulator.control("POST put", drive=drive, path="one.bin", text="?")
-    differs = rclone("check", source, "sim:", expect=1)
+    differs = rclone("check", source, "library:", expect=1)
     assert "1 differences found" in differs.stderr
     assert re.search(r"one\.bin: quickxor differ", differs.stderr)
 
@@ -183,13 +175,15 @@ def test_a_listing_by_pages_and_by_delta_is_complete(
         folder = source / f"folder {number % 3}"
         folder.mkdir(exist_ok=True)
         (folder / f"file {number}").write_bytes(b"x" * number)
-    rclone("copy", source, "sim:")
+    rclone("copy", source, "library:")
     simulator.control("POST settings", page=3)
 
-    by_pages = sorted(rclone("lsf", "--recursive", "--files-only", "--format=ps", "sim:").stdout.splitlines())
+    by_pages = sorted(
+        rclone("lsf", "--recursive", "--files-only", "--format=ps", "library:").stdout.splitlines()
+    )
     by_delta = sorted(
         rclone(
-            "lsf", "--recursive", "--files-only", "--format=ps", "--onedrive-delta", "sim:"
+            "lsf", "--recursive", "--files-only", "--format=ps", "--onedrive-delta", "library:"
         ).stdout.splitlines()
     )
 
@@ -205,31 +199,33 @@ def test_folders_and_files_are_made_moved_and_deleted(
     def paths() -> list[str]:
         return sorted(item["path"] for item in simulator.control("GET tree", drive=drive))
 
-    rclone("mkdir", "sim:one/two/three")
+    rclone("mkdir", "library:one/two/three")
     assert paths() == ["one", "one/two", "one/two/three"]
 
-    rclone("copyto", source / "a", "sim:one/two/b")
-    rclone("moveto", "sim:one/two/b", "sim:one/c")
+    rclone("copyto", source / "a", "library:one/two/b")
+    rclone("moveto", "library:one/two/b", "library:one/c")
     assert paths() == ["one", "one/c", "one/two", "one/two/three"]
 
-    assert rclone("cat", "sim:one/c").stdout == "first"
+    assert rclone("cat", "library:one/c").stdout == "first"
     (source / "a").write_bytes(b"second, longer")
-    assert "nameAlreadyExists" in rclone("copyto", "--retries=1", source / "a", "sim:one/C", expect=1).stderr
+    assert (
+        "nameAlreadyExists" in rclone("copyto", "--retries=1", source / "a", "library:one/C", expect=1).stderr
+    )
     simulator.control("POST settings", session_default="replace")  # what rclone relies on
-    rclone("copyto", source / "a", "sim:one/C")
-    assert rclone("cat", "sim:one/c").stdout == "second, longer"
-    assert rclone("cat", "--offset=8", "--count=4", "sim:one/c").stdout == "long"
+    rclone("copyto", source / "a", "library:one/C")
+    assert rclone("cat", "library:one/c").stdout == "second, longer"
+    assert rclone("cat", "--offset=8", "--count=4", "library:one/c").stdout == "long"
     assert "one/C" not in paths()
 
-    rclone("touch", "--timestamp=2001-02-03T04:05:06", "sim:one/c")
-    assert "2001-02-03 04:05:06" in rclone("lsl", "sim:one/c").stdout
+    rclone("touch", "--timestamp=2001-02-03T04:05:06", "library:one/c")
+    assert "2001-02-03 04:05:06" in rclone("lsl", "library:one/c").stdout
 
-    rclone("rmdir", "sim:one/two/three")
-    rclone("rmdir", "sim:one", expect=1)
-    rclone("deletefile", "sim:one/c")
-    rclone("purge", "sim:one")
+    rclone("rmdir", "library:one/two/three")
+    rclone("rmdir", "library:one", expect=1)
+    rclone("deletefile", "library:one/c")
+    rclone("purge", "library:one")
     assert paths() == []
-    assert '"used": 0' in rclone("about", "--json", "sim:").stdout.replace("\t", "")
+    assert '"used": 0' in rclone("about", "--json", "library:").stdout.replace("\t", "")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +244,7 @@ def test_a_broken_fragment_is_sent_again(
     data = broken(source)
     simulator.control("POST faults", method="PUT", path="uploadSession", nth=2, **fault)
 
-    rclone("copy", source, "sim:")
+    rclone("copy", source, "library:")
 
     [session] = simulator.control("GET sessions")[since:]
     assert session["received"] - len(data) == twice
@@ -264,7 +260,7 @@ def test_after_a_partly_kept_fragment_rclone_starts_over(
     cut = {"action": "cut", "when": "body", "bytes": 5_000_000, "keep": 1_234_567}
     simulator.control("POST faults", method="PUT", path="uploadSession", nth=2, **cut)
 
-    rclone("copy", source, "sim:")
+    rclone("copy", source, "library:")
 
     first, second = simulator.control("GET sessions")[since:]
     assert [one["status"] for one in first["fragments"]] == [202, None]
@@ -293,7 +289,7 @@ def test_rclone_waits_as_long_as_a_throttle_says(tmp_path: Path, source: Path) -
     with running("--resource-units=40", folder=tls) as throttled:
         throttled.control("POST throttle", minute=2)
 
-        client_of(throttled, throttled.drive, tmp_path)("copy", source, "sim:")
+        client_of(throttled, throttled.drive, tmp_path)("copy", source, "library:")
 
         assert len(stored(throttled, throttled.drive)) == 20
         assert 429 in {record["status"] for record in throttled.control("GET requests")}
@@ -305,12 +301,12 @@ def test_wrong_credentials_and_missing_permissions_are_told(
     (source / "a").write_bytes(b"bytes")
     simulator.control("POST client", id="reader", secrets={"secret": None}, roles=["Sites.Read.All"])
 
-    wrong = client_of(simulator, drive, tmp_path, client_secret="wrong")("lsf", "sim:", expect=1)
+    wrong = client_of(simulator, drive, tmp_path, client_secret="wrong")("lsf", "library:", expect=1)
     reader = client_of(simulator, drive, tmp_path, client_id="reader", client_secret="secret")
-    refused = reader("copy", "--retries=1", source, "sim:", expect=1)
+    refused = reader("copy", "--retries=1", source, "library:", expect=1)
 
     assert "invalid_client" in wrong.stderr
-    assert reader("lsf", "sim:").stdout == ""
+    assert reader("lsf", "library:").stdout == ""
     assert "accessDenied" in refused.stderr
     assert stored(simulator, drive) == []
 
@@ -323,8 +319,8 @@ def test_an_altered_office_file_is_noticed_as_its_users_report(
     (source / "a.docx").write_bytes(b"a small document")
 
     failed = client_of(simulator, library, tmp_path, drive_type="documentLibrary")(
-        "copy", "--retries=1", source, "sim:", expect=1
+        "copy", "--retries=1", source, "library:", expect=1
     )
-    client_of(simulator, simulator.new_drive(), tmp_path)("copy", source, "sim:")
+    client_of(simulator, simulator.new_drive(), tmp_path)("copy", source, "library:")
 
     assert "corrupted on transfer: sizes differ" in failed.stderr

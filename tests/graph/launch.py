@@ -28,7 +28,7 @@ class Simulator:
 
     process: subprocess.Popen[str]
     url: str
-    ca: Path | None
+    ca_file: Path | None
     tenant: str
     client_id: str
     client_secret: str
@@ -42,7 +42,7 @@ class Simulator:
 
     def http(self, **headers: str) -> httpx.Client:
         """Return a client without a token, as an upload URL wants it."""
-        verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
+        verify = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else True
         return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, verify=verify)
 
     def token(self, client_id: str = "", client_secret: str = "") -> str:
@@ -102,8 +102,8 @@ def running(*options: str, folder: Path | None = None) -> Iterator[Simulator]:
         assert process.stdout
         word, _, url = process.stdout.readline().strip().partition(" ")
         assert word == "ready", "the simulator did not start"
-        ca = folder / "ca.pem" if folder else None
-        yield Simulator(process, url, ca, ids[0], ids[1], secret, key, drive)
+        ca_file = folder / "ca.pem" if folder else None
+        yield Simulator(process, url, ca_file, ids[0], ids[1], secret, key, drive)
     finally:
         process.terminate()
         process.wait(30)

@@ -83,7 +83,7 @@ class Case:
             "drive_id": self.id,
             "graph_url": f"{self.simulator.url}/v1.0",
             "login_url": self.simulator.url,
-            "ca_file": self.simulator.ca,
+            "ca_file": self.simulator.ca_file,
             "upload_hosts": f"{parts.netloc},localhost",
         }
         return OneDriveSettings(**given | self.settings | other)

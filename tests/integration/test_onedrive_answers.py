@@ -365,6 +365,12 @@ def test_a_drive_that_is_not_there_stops(case: Case, data: bytes, drive_id: str)
     assert error.delay == timedelta(minutes=5)
 
 
+@pytest.mark.parametrize("drive_id", ["b!nobody", "nonsense"])
+def test_a_drive_that_is_not_there_is_not_told_as_a_folder_that_is_gone(case: Case, drive_id: str) -> None:
+    with pytest.raises(DriveMissing):
+        list(case.elsewhere(drive_id=drive_id).children(case.root))
+
+
 # What is not Graph at all
 
 
