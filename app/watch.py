@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 TELL_SECONDS = 1  # how often it is written down, for people, how far a transfer has come
 # How old PostgreSQL's answer may be to whether the drive pauses: a disk takes many chunks in a second.
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.05
 # How old PostgreSQL's answer may be to whether the claim is ours: no lease is nearly as short, and most files are.
 SURE_SECONDS = 0.5
 

@@ -1,6 +1,7 @@
 """Real servers for the whole run, and one installation of Haulage for each test that asks for it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 from local import servers as local_servers
 from local.servers import Servers
 from tests.installation import Installation, fresh_installation, make_database
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end what tests start, and the tests: a shell has its background jobs ignore it, and theirs inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
