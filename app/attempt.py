@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from functools import partial
+import os
+from dataclasses import replace
 from io import BufferedReader
 from uuid import UUID
 
@@ -15,11 +16,13 @@ from app.drives.base import Delivery, Drive, DriveItem
 from app.endings import Outcome
 from app.errors import DriveFull, LostClaim, NameTaken, NotVerified, SessionLost, SourceDamaged
 from app.means import Means
-from app.models import Json, OnConflict, Upload
+from app.models import Item, Json, OnConflict, Upload
 from app.places import Place
 from app.quickxor import QuickXor
 from app.start import Start
 from app.watch import Watch
+
+_DAMAGED = "the staged bytes are no longer those that were received; send the file again"
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +43,9 @@ def make(upload_id: UUID, means: Means) -> tuple[Upload, Outcome] | None:
 
 
 def _see_through(begun: Start, means: Means) -> Outcome:
-    held, seal = begun.held, partial(means.seal, begun.held)
+    held = begun.held
     try:
-        with Watch(held, means.lease, means.slice, means.is_shutting_down, seal, means.at_each_beat) as watch:
+        with Watch(begun, means) as watch:
             _carry(begun, means, watch)
     except LostClaim:
         log.warning("upload %s: another attempt has taken over; this one ends", held.id)
@@ -89,7 +92,11 @@ def _stage(held: Upload, means: Means, watch: Watch) -> None:
 
 def _source(held: Upload, means: Means) -> BufferedReader:
     assert held.staged_id is not None  # noqa: S101  staged by now
-    return means.staging.open(held.staged_id)
+    file = means.staging.open(held.staged_id)
+    if os.fstat(file.fileno()).st_size != held.size:
+        file.close()
+        raise SourceDamaged(_DAMAGED)
+    return file
 
 
 def _delivery(held: Upload, means: Means, parent_id: str, place: Place) -> Delivery:
@@ -116,15 +123,37 @@ def _place(  # noqa: PLR0913, PLR0917
     number = places.first_number(held)
     while True:
         place = place or _take(held, parent_id, number)
-        if place.existing is not None:
-            there = place.existing
+        there = place.existing
+        if there is not None and _stands(drive, there):
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
+        if there is not None:
+            place = _take_over(held, parent_id, place, there)
         try:
             return _deliver(held, means, watch, drive, _delivery(held, means, parent_id, place))
         except NameTaken:  # by something that the catalogue does not know
             if held.on_conflict != OnConflict.RENAME:
                 raise
             number, place = place.number + 1, None
+
+
+def _stands(drive: Drive, there: Item) -> bool:
+    """True unless the drive says that a file is gone, or has other bytes than the catalogue knows of.
+
+    What SharePoint has altered once it may have altered again.
+    """
+    try:
+        is_same = drive.is_same(there.drive_item_id, there.drive_info)
+    except FileNotFoundError:
+        return False
+    return is_same is not False or (there.drive_info or {}).get("verified") == "altered"
+
+
+def _take_over(held: Upload, parent_id: str, place: Place, there: Item) -> Place:
+    """Take the place of a file that the drive no longer has, in its spelling: the upload brings the same bytes again."""
+    log.warning("upload %s: the drive no longer has what the catalogue has there", held.id)
+    with session_scope() as session:
+        uploads.reserve(session, held, parent_id, there.name)
+    return replace(place, name=there.name, replaces=there.drive_item_id)
 
 
 def _take(held: Upload, parent_id: str, number: int) -> Place:
@@ -140,6 +169,9 @@ def _deliver(held: Upload, means: Means, watch: Watch, drive: Drive, delivery: D
         made = _finish(held, watch, drive, delivery, session, last)
     except (NotVerified, SessionLost):
         watch.fence()
+        if held.drive_session:
+            # It says what is to be taken back: by the next attempt, should this one end here.
+            watch.checkpoint(held.drive_session, 0)
         _drop_session(held, drive, watch)
         _check_source(held, means)
         raise
@@ -150,6 +182,7 @@ def _deliver(held: Upload, means: Means, watch: Watch, drive: Drive, delivery: D
         size=delivery.size,
         sha256=delivery.sha256,
         drive_info=made.info,
+        supersedes=delivery.replaces,
     )
 
 
@@ -173,16 +206,14 @@ def _drop_session(held: Upload, drive: Drive, watch: Watch) -> None:
 def _check_source(held: Upload, means: Means) -> None:
     with _source(held, means) as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != held.sha256:
-            raise SourceDamaged(
-                "the staged bytes are no longer those that were received; send the file again"
-            )
+            raise SourceDamaged(_DAMAGED)
 
 
 def _complete(session: Session, held: Upload, new: NewItem) -> None:
     """Write the outcome; the order of these statements is the promise (the fence first, the parent's lock last)."""
     uploads.complete(session, held, new.drive_item_id)
-    replace = held.on_conflict == OnConflict.REPLACE
-    item_id, is_new = catalogue.record(session, held.corp_index, new, replace=replace)
+    may_replace = held.on_conflict == OnConflict.REPLACE
+    item_id, is_new = catalogue.record(session, held.corp_index, new, replace=may_replace)
     if item_id != new.drive_item_id:
         uploads.adopt(session, held, item_id)
     uploads.note_stored(session, held, item_id, is_new=is_new)

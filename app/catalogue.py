@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app import names
 from app.errors import CorporationUnknown, NameTaken, NotFound, NotPossible
-from app.models import Corporation, Item, Json, Kind, table
+from app.models import Corporation, Item, Json, Kind, Upload, table
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,10 @@ _I = table(Item).c
 
 @dataclass(frozen=True)
 class NewItem:
-    """An item that is in the drive and is to be in the catalogue. `size` in bytes; `sha256` in hexadecimal."""
+    """An item that is in the drive and is to be in the catalogue. `size` in bytes; `sha256` in hexadecimal.
+
+    `supersedes` is the drive's id, in the catalogue, of the file that had this place before it.
+    """
 
     drive_item_id: str
     parent_id: str
@@ -30,6 +33,7 @@ class NewItem:
     size: int | None = None
     sha256: str | None = None
     drive_info: Json | None = None
+    supersedes: str | None = None
 
 
 def add_corporation(
@@ -148,6 +152,7 @@ def page(session: Session, corp_index: int, after: int, limit: int = 1000) -> Se
     return session.scalars(chosen.order_by(Item.id).limit(limit)).all()
 
 
+_ELSEWHERE = "the drive's id of this item belongs to an item at another place"
 _RECORD = insert(table(Item)).on_conflict_do_nothing().returning(_I.onedrive_item_id)
 
 
@@ -157,16 +162,21 @@ def record(session: Session, corp_index: int, new: NewItem, *, replace: bool = F
     A new one has yet to be counted: see `count_in`.
 
     The same item again, or the same bytes under a name that counts as the same, is the existing one. Anything else at
-    that place is replaced, keeping its id, where `replace` is true; otherwise raises NameTaken. The parent
-    must be a folder of this corporation: see `folder`.
+    that place is replaced, keeping its id, where `replace` is true; otherwise raises NameTaken. A file that the new one
+    supersedes takes its id over: the drive has made another item of it. The parent must be a folder of this corporation: see
+    `folder`.
     """
     values = dict(vars(new), corp_index=corp_index, name_key=names.key(new.name))
+    del values["supersedes"]
     values["onedrive_item_id"] = values.pop("drive_item_id")
     if session.scalar(_RECORD, values) is not None:
         return new.drive_item_id, True
     existing = child(session, corp_index, new.parent_id, new.name)
     if existing is None:
-        raise NameTaken("the drive's id of this item belongs to an item at another place")
+        raise NameTaken(_ELSEWHERE)
+    if existing.kind == new.kind == Kind.FILE and existing.drive_item_id == new.supersedes:
+        _supersede(session, existing, new)
+        return new.drive_item_id, False
     if is_same(existing, new):
         return existing.drive_item_id, False
     if replace and existing.kind == new.kind == Kind.FILE and existing.drive_item_id == new.drive_item_id:
@@ -209,6 +219,18 @@ def is_same(existing: Item, new: NewItem) -> bool:
 def _replace(existing: Item, new: NewItem) -> None:
     existing.size, existing.sha256, existing.drive_info = new.size, new.sha256, new.drive_info
     existing.changed_at = func.now()
+
+
+def _supersede(session: Session, existing: Item, new: NewItem) -> None:
+    """Let a row follow its file, which the drive has under another id since somebody took the old one away."""
+    before = existing.drive_item_id
+    if new.drive_item_id != before:
+        if has(session, existing.corp_index, new.drive_item_id):
+            raise NameTaken(_ELSEWHERE)
+        existing.drive_item_id = new.drive_item_id
+        those = (Upload.corp_index == existing.corp_index, Upload.item_id == before)
+        session.execute(update(table(Upload)).where(*those).values(item_id=new.drive_item_id))
+    _replace(existing, new)
 
 
 _COUNT_IN = (

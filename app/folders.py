@@ -50,16 +50,24 @@ def make_path(
 
 
 def _step(drive: Drive, corp_index: int, parent_id: str, name: str, many: int) -> tuple[str, bool]:
+    is_known_elsewhere = False
     for candidate in (names.numbered(name, number) for number in range(many)):
         with session_scope() as session:
             existing = catalogue.child(session, corp_index, parent_id, candidate)
         if existing is None:
             try:
                 return _make_one(drive, corp_index, parent_id, candidate)
-            except (NotAFolder, NameTaken):
+            except NotAFolder:
+                continue
+            except NameTaken:
+                is_known_elsewhere = True
                 continue
         if existing.kind == Kind.FOLDER:
             return existing.drive_item_id, False
+    if is_known_elsewhere:
+        raise NameTaken(
+            f"another item has the name of the folder {names.printable(name)}, or the one that it gets in the drive"
+        )
     raise NotAFolder(f"a file stands where the folder {names.printable(name)} would be")
 
 

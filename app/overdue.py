@@ -107,6 +107,11 @@ def claim_cleanups(session: Session, limit: int) -> Sequence[Upload]:
     return due
 
 
+def keep_cleanup(session: Session, claimed: Upload) -> bool:
+    """Renew a clean-up's ten minutes; return False if another one has taken over, or somebody has retried the upload."""
+    return _write(session, claimed, cleanup_due_at=func.now() + CLEANUP_LEASE)
+
+
 def cleaned(session: Session, done: Sequence[Upload]) -> None:
     """Note that nothing is left of these uploads but their rows, and for failed ones the bytes that a retry needs."""
     for upload in done:
@@ -129,10 +134,11 @@ def put_off_cleanups(session: Session, undone: Sequence[Upload]) -> None:
         _write(session, upload, token=None)
 
 
-def _write(session: Session, claimed: Upload, **values: Any) -> None:
-    """Write to an upload while its clean-up is still ours."""
+def _write(session: Session, claimed: Upload, **values: Any) -> bool:
+    """Write to an upload while its clean-up is still ours; return whether it was."""
     ours = (Upload.id == claimed.id, Upload.token == claimed.token, Upload.state == claimed.state)
-    session.execute(update(Upload).where(*ours).values(**values).execution_options(synchronize_session=False))
+    written = update(Upload).where(*ours).values(**values).returning(Upload.id)
+    return session.scalar(written.execution_options(synchronize_session=False)) is not None
 
 
 def forget_staged(session: Session, kept_for: timedelta, limit: int = 1000) -> Sequence[UUID]:

@@ -80,7 +80,9 @@ def lift(session: Session, drive: str) -> bool:
     # What was woken may just have been refused for the pause that is over by now, and be woken no more.
     held_up = or_(Upload.reason.in_(REASONS) & (Upload.due_at > func.now()), Upload.woken_at.is_not(None))
     values = {"due_at": func.least(Upload.due_at, func.now()), "woken_at": None}
-    changed = update(Upload).where(*waiting, held_up).values(values)
+    # Passing over what is just being claimed: that may wait for a name that one of these rows holds.
+    free = select(Upload.id).where(*waiting, held_up).with_for_update(key_share=True, skip_locked=True)
+    changed = update(Upload).where(Upload.id.in_(free)).values(values)
     session.execute(changed.execution_options(synchronize_session=False))
     return paused
 

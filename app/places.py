@@ -17,7 +17,7 @@ class Place:
 
     name: str
     number: int
-    existing: Item | None = None  # the same bytes are there already
+    existing: Item | None = None  # the same bytes are there already, says the catalogue
     replaces: str | None = None  # the drive's id of the item that is to get these bytes
 
 
@@ -29,12 +29,14 @@ def first_number(held: Upload) -> int:
     return next((number for number, name in enumerate(tried) if name == held.reserved_name), 0)
 
 
-def take(session: Session, held: Upload, parent_id: str, first: int) -> Place:
-    """Reserve a place for this upload alone, from the number `first` on; raises NameTaken, or NameBusy for a rival.
+def take(session: Session, held: Upload, parent_id: str, first: int, last: int | None = None) -> Place:
+    """Reserve a place for this upload alone, under a number from `first` to `last`; by default all that its policy allows.
 
-    Both are the end of the transaction.
+    Raises NameTaken, or NameBusy for a rival. Both are the end of the transaction.
     """
-    last = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else first
+    existing = None
+    if last is None:
+        last = MAX_NUMBERED if held.on_conflict == OnConflict.RENAME else first
     for number in range(first, last + 1):
         name = names.numbered(held.name, number)
         uploads.reserve(
@@ -48,7 +50,10 @@ def take(session: Session, held: Upload, parent_id: str, first: int) -> Place:
             return Place(
                 existing.name, number, replaces=existing.drive_item_id
             )  # its own spelling, since it keeps its id
-    assert existing is not None  # noqa: S101  the loop would have ended there
+    if existing is None:
+        raise NameTaken(
+            f"{names.printable(held.name)} is there already, under every number that may be added"
+        )
     what = "a folder" if existing.kind == Kind.FOLDER else "a file with other content"
     raise NameTaken(f"{names.printable(existing.name)} is there already, {what}")
 

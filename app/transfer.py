@@ -49,7 +49,7 @@ def _pump(
     saved = offset = file.tell()
     saved_at = monotonic()
     try:
-        while data := file.read(drive.chunk_bytes - offset % drive.chunk_bytes):
+        while data := file.read(_up_to_next(drive.chunk_of(session), offset)):
             watch.proceed()
             if drive.finish_brings_last and file.tell() == delivery.size:
                 return session, data
@@ -66,3 +66,7 @@ def _pump(
             watch.checkpoint(drive.secure(session, offset), offset)
         raise
     return session, b""
+
+
+def _up_to_next(chunk: int, offset: int) -> int:
+    return chunk - offset % chunk

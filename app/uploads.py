@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 
 from app import names, pauses
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound
+from app.graph.names import mapped
 from app.models import UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent, table
 from app.staging import Staged
 
@@ -116,7 +117,14 @@ def get(session: Session, corp_index: int, upload_id: UUID) -> Upload:
 def is_placing(session: Session, folder: Item, name: str) -> bool:
     """True if an upload is just taking this name in a folder, or is to be cleaned out of it."""
     which = (Upload.corp_index == folder.corp_index, Upload.reserved_parent_id == folder.drive_item_id)
-    return session.scalar(select(Upload.id).where(*which, Upload.reserved_key == names.key(name))) is not None
+    return (
+        session.scalar(select(Upload.id).where(*which, Upload.reserved_key == _place_key(name))) is not None
+    )
+
+
+def _place_key(name: str) -> str:
+    """Return what stands for a place in any drive: two names that become one there must not take it at once."""
+    return names.key(mapped(name))
 
 
 # Statements that every upload needs are built once, and on tables: building one, or preparing one on a class, takes longer
@@ -287,7 +295,7 @@ def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
     PostgreSQL takes nothing more in it.
     """
     try:
-        _run(session, held, _RESERVE, folder_id=parent_id, spelling=name, key=names.key(name))
+        _run(session, held, _RESERVE, folder_id=parent_id, spelling=name, key=_place_key(name))
     except IntegrityError as error:
         raise NameBusy("another upload is just taking this name", RIVAL_DELAY) from error
 

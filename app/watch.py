@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 from app import pauses, uploads
 from app.database import session_scope
 from app.errors import Cancelled, DrivePauses, LostClaim, ShuttingDown, SliceEnded
+from app.means import Means
 from app.models import Json, Upload
+from app.start import Start
 
 log = logging.getLogger(__name__)
 
@@ -32,24 +34,17 @@ class Watch:
     Some single steps of a drive outlast any lease, so that checkpoints alone would not do.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  what an attempt knows that its heart must know too
-        self,
-        held: Upload,
-        lease: timedelta,
-        slice_: timedelta,
-        is_shutting_down: Callable[[], bool],
-        seal: Callable[[Json | None], Json | None],
-        at_each_beat: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._held, self._lease = held, lease
-        self._slice_ends = monotonic() + slice_.total_seconds()
-        self._is_shutting_down, self._seal, self._at_each_beat = is_shutting_down, seal, at_each_beat
+    def __init__(self, begun: Start, means: Means) -> None:
+        self._held, self._lease, self._seal = begun.held, means.lease, partial(means.seal, begun.held)
+        self._slice_ends = monotonic() + means.slice.total_seconds()
+        self._is_shutting_down, self._at_each_beat = means.is_shutting_down, means.at_each_beat
         self._over = threading.Event()
         self._lost = self._cancelled = False
-        self._told_at = self._looked_at = self._sure_at = monotonic()
+        self._told_at = self._looked_at = monotonic()
+        self._sure_at = begun.asked_at
         # In a copy of this context, so that what it logs is known to be about this upload.
         beat = partial(copy_context().run, self._beat)
-        self._thread = threading.Thread(target=beat, name=f"heartbeat-{held.id}", daemon=True)
+        self._thread = threading.Thread(target=beat, name=f"heartbeat-{self._held.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -64,8 +59,10 @@ class Watch:
             try:
                 self._ask(uploads.extend)
                 self._at_each_beat()
-            except (LostClaim, Cancelled):
+            except LostClaim:
                 return
+            except Cancelled:  # its holder ends it; a request that is on its way must not outlive the claim
+                continue
             except Exception:  # the outermost frame of a thread; the next beat tries again
                 log.warning("upload %s: a heartbeat failed", self._held.id, exc_info=True)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from app import asked, deliveries, logs, overdue, pauses, queue, readiness, tallies, wake
 from app.database import session_scope
 from app.drives.base import Delivery
-from app.errors import DriveHalted, DrivePauses
+from app.errors import DriveHalted, DrivePauses, LostClaim
 from app.models import Json, State, Upload
 from app.results import report
 from app.settings import settings
@@ -69,7 +69,7 @@ def _remove_traces() -> None:
 def _tidied(upload: Upload) -> bool:
     try:
         _tidy(upload)
-    except DrivePauses:  # since this batch was claimed: it comes again
+    except (DrivePauses, LostClaim):  # since this batch was claimed: it comes again, or has come already
         return False
     except DriveHalted as error:
         asked.tell(upload.drive, error)
@@ -97,6 +97,8 @@ def _tidy_drive(upload: Upload, left: Json | None, placed: Delivery | None) -> N
     elif left is not None or drive.finish_brings_last:
         with session_scope() as session:
             asked.heed(session, upload.drive)
+            if not overdue.keep_cleanup(session, upload):
+                raise LostClaim(f"upload {upload.id} was cleaned up by others, or is tried again")
         drive.abort(left or {}, placed)
 
 

@@ -212,6 +212,9 @@ class DriveDouble:
         self.finish_brings_last = self.real.finish_brings_last
         self._steps = steps
 
+    def chunk_of(self, _session: object) -> int:
+        return self.chunk_bytes
+
     def __getattr__(self, name: str) -> Any:
         real = getattr(self.real, name)
         step = self._steps.get(name)

@@ -55,7 +55,7 @@ class Drive(Protocol):
     """
 
     name: str  # by which settings, records and figures know it
-    chunk_bytes: int  # how much to `put` at a time, from one multiple of it to the next
+    chunk_bytes: int  # how much to `put` at a time, at most
     finish_brings_last: bool  # the last chunk makes the file visible, so that `finish` sends it
 
     def owns(self, corp_index: int, item_id: str) -> bool:
@@ -82,6 +82,9 @@ class Drive(Protocol):
         None if it knows no such session any more, or if the session was for another name.
         """
 
+    def chunk_of(self, session: Json) -> int:
+        """Return how much to `put` at a time just now, in bytes, from one multiple of it to the next."""
+
     def put(self, session: Json, offset: int, data: bytes) -> int:
         """Hand over bytes at their position; return the position to go on from. May note in the session what it learned."""
 
@@ -95,7 +98,7 @@ class Drive(Protocol):
 
         `last` are the bytes that were not `put`, if this drive's `finish_brings_last`. `may_place` is called right before
         the step that makes the file visible, and raises if this attempt must not take it. Raises NotVerified if the drive
-        holds other bytes, and NameTaken if something else is in that place.
+        holds other bytes, which `abort` then takes back, and NameTaken if something else is in that place.
         """
 
     def release(self, session: Json) -> None:

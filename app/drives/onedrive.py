@@ -30,6 +30,8 @@ from app.graph.names import mapped
 from app.graph.sessions import FRAGMENT, GRID
 from app.models import Json, Kind
 
+LOOKS = 20  # for what the drive is to make of all bytes, half a minute apart
+
 log = logging.getLogger(__name__)
 
 
@@ -111,8 +113,7 @@ class OneDrive:
             return None
         if "folder" in there:
             raise NameTaken(f"the drive has a folder under the name {delivery.name!r}")
-        if there["id"] != delivery.replaces and delivery.is_catalogued(there["id"]):
-            raise NameTaken(f"another item has in the drive the name that {delivery.name!r} gets there")
+        self._refuse_anothers(there, delivery)
         versions = self._library.versions(there["id"]) if delivery.replace else []
         return noted(there, versions[0]["id"] if versions else None)
 
@@ -123,6 +124,7 @@ class OneDrive:
         somebody's, no abort is to remove them. Else the name is taken, or an open session holds it until that ends.
         """
         there = self._named(delivery)
+        self._refuse_anothers(there, delivery)
         if there is not None and self._verification.is_exact(there, delivery):
             return session | {"done": True, "before": session["before"] or noted(there, None)}
         if there is not None and ("folder" in there or not delivery.replace):
@@ -149,6 +151,9 @@ class OneDrive:
             return delivery.size
         return found
 
+    def chunk_of(self, session: Json) -> int:
+        return min(int(session.get("fragment", self.chunk_bytes)), self.chunk_bytes)
+
     def put(self, session: Json, offset: int, data: bytes) -> int:
         went_to = sessions.put(self._addresses, session, offset, data)
         if not isinstance(went_to, int):
@@ -163,9 +168,12 @@ class OneDrive:
     ) -> DriveItem:
         if "url" in session and last:
             made = self._send_last(delivery, session, last, may_place)
-        elif "url" in session or session.get("done"):
+        elif session.get("done"):
             may_place()
             made = self._find_done(delivery, session)
+        elif "url" in session:
+            may_place()
+            made = self._made_of_all(delivery, session)
         else:
             may_place()
             made = self._put_whole(delivery, session, last)
@@ -204,11 +212,25 @@ class OneDrive:
             if went_to < offset:
                 raise SessionLost("the drive has lost bytes that it had")
             last = last[went_to - offset :]
-        return self._find_done(delivery, session)  # it holds everything, and may not have said so
+        return self._made_of_all(delivery, session)
+
+    def _made_of_all(self, delivery: Delivery, session: Json) -> Json:
+        """Return the file that the drive has made of all bytes, which it may not have said.
+
+        From the field: it may have all of them for a while, and no file (onedrive-api-docs#71).
+        """
+        made = self._find_done(delivery, session)
+        if made is not None:
+            return made
+        session["waited"] = session.get("waited", 0) + 1
+        if session["waited"] > LOOKS:
+            raise SessionLost("the drive has all bytes, and has made no file of them")
+        raise DriveItemBusy("the drive has all bytes, and has not made a file of them yet", SOON)
 
     def _ours(self, delivery: Delivery, session: Json) -> Json | None:
         """Return what stands in the place if it is ours and its answer was lost; raise NameTaken if it is in the way."""
         there = self._named(delivery)
+        self._refuse_anothers(there, delivery)
         if there is None or self._is_done(there, delivery, session):
             return there
         if "folder" in there or not delivery.replace:
@@ -218,6 +240,12 @@ class OneDrive:
     def _find_done(self, delivery: Delivery, session: Json) -> Json | None:
         there = self._named(delivery)
         return there if there is not None and self._is_done(there, delivery, session) else None
+
+    @staticmethod
+    def _refuse_anothers(there: Json | None, delivery: Delivery) -> None:
+        """Raise NameTaken if what stands in the place is in the catalogue as another item."""
+        if there is not None and there["id"] != delivery.replaces and delivery.is_catalogued(there["id"]):
+            raise NameTaken(f"another item has in the drive the name that {delivery.name!r} gets there")
 
     def _named(self, delivery: Delivery) -> Json | None:
         return self._library.named(delivery.parent_id, delivery.name)
@@ -229,11 +257,8 @@ class OneDrive:
         outcome = self._verification.outcome(made, delivery)
         if outcome is not None:
             return _told(made, verified=outcome)
-        session["wrong"] = {
-            "id": made["id"],
-            "tag": made.get("cTag"),
-        }  # should the next request not come through
-        self._take_back_wrong(session)
+        # For `abort` to take back: whoever calls saves it first, should this process end in between.
+        session["wrong"] = {"id": made["id"], "tag": made.get("cTag")}
         raise NotVerified("the drive holds other bytes than were received")
 
     def _take_back_wrong(self, session: Json) -> None:

@@ -65,8 +65,8 @@ def _carry(drive: Drive, parent_id: str, size: int, placed: Placed) -> None:
     session, offset = drive.begin(delivery)
     placed.append((delivery, session))
     last = data[offset:]
-    while last and not (drive.finish_brings_last and len(last) <= drive.chunk_bytes):
-        offset = drive.put(session, offset, data[offset : offset + drive.chunk_bytes])
+    while last and not (drive.finish_brings_last and len(last) <= drive.chunk_of(session)):
+        offset = drive.put(session, offset, data[offset : offset + drive.chunk_of(session)])
         last = data[offset:]
     made = drive.finish(delivery, session, last, lambda: None)
     if b"".join(drive.read(made.id)) != data:

@@ -83,7 +83,7 @@ class Verification:
             return
         below = self._version_below(placed["id"], before)
         if below is None and before is None:
-            self._library.remove(placed["id"])
+            self._library.remove(placed)
         elif below is None or not self._library.restore(placed["id"], below):
             log.error(
                 "drive %s: item %s holds wrong bytes, and no version before it is kept",

@@ -159,7 +159,10 @@ def trouble(answer: Answer) -> HaulageError:
     """Return the error that an answer stands for; whatever it may mean for the one who asked is looked at there."""
     for code in answer.codes & _BY_CODE.keys():
         return _BY_CODE[code]()
-    if answer.status < 400 or (answer.body is None and answer.status < 500):
+    if answer.status < 400:
+        return _not_documented()
+    # A throttle may well come as text, and so may what is wrong with the service.
+    if answer.body is None and answer.status < 500 and answer.status != 429:
         return _not_documented()
     if answer.status in _BY_STATUS:
         return _BY_STATUS[answer.status](answer)

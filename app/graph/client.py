@@ -36,7 +36,8 @@ MICROSOFT_HOSTS = (
 )
 _READ_AT_ONCE = 2**20
 _OF_ONE_FRAGMENT = {400, 401, 403, 404, 409, 416}
-_HOST, _CROOKED = re.compile(r"[a-z0-9.-]+"), re.compile(r"[\s\x00-\x1f\\]")
+_LABEL = r"[a-z0-9-]{1,63}"
+_HOST, _CROOKED = re.compile(rf"{_LABEL}(\.{_LABEL})*"), re.compile(r"[\s\x00-\x1f\\]")
 
 
 class Tokens(Protocol):
@@ -60,6 +61,7 @@ class Request:
     data: bytes | None = None
     units: int = 1
     wants_address: bool = False  # the answer is a redirect, which is not followed but told
+    if_match: str | None = None  # the eTag that the item must still have
 
     @property
     def kind(self) -> str:
@@ -101,6 +103,8 @@ class Graph:
         self._meter.count(request.units)
         url = request.path if request.path.startswith(f"{self._url}/") else self._url + request.path
         headers = {"Authorization": f"Bearer {token}"}
+        if request.if_match is not None:
+            headers["If-Match"] = request.if_match
         return _answered(
             self._sessions.http, request.method, url, headers=headers, json=request.body, data=request.data
         )

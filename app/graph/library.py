@@ -65,7 +65,8 @@ class Library:
     def is_ours(self, item: Json) -> bool:
         """True if our application was the last to change it."""
         who = item.get("lastModifiedBy") or item.get("createdBy") or {}
-        return bool(who.get("application", {}).get("id") == self.place.client_id)
+        by = str((who.get("application") or {}).get("id"))
+        return by.lower() == self.place.client_id.lower()  # settings may have it in any case
 
     def children(self, folder_id: str) -> Iterator[Json]:
         """Yield a folder's items; raises DriveMissing if it is not there."""
@@ -86,17 +87,22 @@ class Library:
         return made
 
     def versions(self, item_id: str) -> list[Json]:
-        """Return a file's versions, the current one first."""
-        return list(self._ask(Request("GET", f"{self.by_id(item_id)}/versions")).object("value")["value"])
+        """Return a file's versions, the current one first; none of one that is not there."""
+        answer = self._ask(Request("GET", f"{self.by_id(item_id)}/versions"), NOT_FOUND)
+        return list(answer.object("value")["value"]) if answer.status < 400 else []
 
     def restore(self, item_id: str, version: str) -> bool:
         """Bring a version back; return whether there was one: a library may keep none."""
         path = f"{self.by_id(item_id)}/versions/{quote(version)}/restoreVersion"
         return self._ask(Request("POST", path, units=WRITE), NOT_FOUND).status < 400
 
-    def remove(self, item_id: str) -> None:
-        """Send an item to the recycle bin; one that is not there is fine."""
-        self._ask(Request("DELETE", self.by_id(item_id), units=WRITE), NOT_FOUND)
+    def remove(self, item: Json) -> None:
+        """Send an item to the recycle bin as it was told; one that is not there is fine.
+
+        Raises DriveItemBusy if somebody has changed it since.
+        """
+        path = self.by_id(item["id"])
+        self._ask(Request("DELETE", path, if_match=item.get("eTag"), units=WRITE), NOT_FOUND)
 
     def download_address(self, item_id: str) -> str | None:
         """Return where a file's bytes are to be had for a while, without a token; None if there is no such file."""

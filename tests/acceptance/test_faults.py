@@ -98,11 +98,14 @@ def test_postgresql_restarted_under_load(slow: Haulage) -> None:
 
 
 def test_a_stopped_worker_that_wakes_after_its_lease(slow: Haulage) -> None:
-    [upload] = slow.hand_in(1, size=BIG)
+    [upload] = slow.hand_in(
+        1, size=8 * BIG
+    )  # half a minute: on a busy machine it must still be stopped in the middle
     zombie = wait_for_holder(slow, upload)
 
     os.kill(zombie, signal.SIGSTOP)
     try:
+        assert slow.states() == {"transferring": 1}
         slow.start_worker(name="second", sample=SLOW, PUT_SECONDS="0.01")
         slow.wait_until_stored(1)
     finally:

@@ -17,7 +17,7 @@ from app.drive_settings import OneDriveSettings
 from app.drives import registry
 from app.drives.base import Delivery, DriveItem
 from app.drives.onedrive import OneDrive
-from app.errors import HaulageError, NotVerified, SessionLost
+from app.errors import DriveFull, HaulageError, NotVerified, SessionLost
 from app.graph.meter import Meter
 from app.models import Json
 from app.quickxor import QuickXor
@@ -154,12 +154,19 @@ class Sending:
             session, last = transfer.send(
                 drive, self.delivery, lambda: BufferedReader(source), saved, self.watch
             )
-            return drive.finish(self.delivery, session, last, self.watch.fence)
+            try:
+                return drive.finish(self.delivery, session, last, self.watch.fence)
+            except DriveFull:
+                self._drop(drive)
+                raise
         except (NotVerified, SessionLost):
-            if self.watch.session is not None:
-                drive.abort(self.watch.session, None)
-            self.watch.session = None
+            self._drop(drive)
             raise
+
+    def _drop(self, drive: OneDrive) -> None:
+        if self.watch.session is not None:
+            drive.abort(self.watch.session, None)
+        self.watch.session = None
 
     def fails(self, drive: OneDrive | None = None) -> HaulageError:
         with pytest.raises(HaulageError) as caught:

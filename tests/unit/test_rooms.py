@@ -32,7 +32,6 @@ LADDER = (
     ("app.steering", "app.listing", "app.figures"),
     (
         "app.overdue",
-        "app.watch",
         "app.places",
         "app.folders",
         "app.upkeep",
@@ -42,6 +41,7 @@ LADDER = (
         "app.means",
     ),
     ("app.wake", "app.start", "app.endings"),
+    ("app.watch",),
     ("app.attempt",),
     ("app.intake",),
     ("app.migrations", "app.web", "app.cli"),

@@ -35,6 +35,9 @@ class SmallDrive:
     def abort(self, session: dict[str, Any], _placed: Delivery | None) -> None:
         self.notes.append(("abort", session))
 
+    def chunk_of(self, _session: dict[str, Any]) -> int:
+        return self.chunk_bytes
+
     def put(self, _session: dict[str, Any], offset: int, data: bytes) -> int:
         assert offset == len(self.bytes)
         self.bytes += data[: self.keeps]
