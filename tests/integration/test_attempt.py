@@ -469,9 +469,10 @@ def test_staged_bytes_that_are_missing_are_waited_for(installation: Installation
     assert (row(upload_id).state, row(upload_id).reason) == (State.QUEUED, "staged_bytes_missing")
 
 
-def test_staged_bytes_that_were_damaged_fail_for_good(installation: Installation) -> None:
+@pytest.mark.parametrize("damaged", [b"CONTENT", b"cont", b"", b"content and more"])
+def test_staged_bytes_that_were_damaged_fail_for_good(installation: Installation, damaged: bytes) -> None:
     upload_id = make_upload(installation)
-    staging_of(installation).path(row(upload_id).staged_id).write_bytes(b"CONTENT")  # type: ignore[arg-type]
+    staging_of(installation).path(row(upload_id).staged_id).write_bytes(damaged)  # type: ignore[arg-type]
 
     assert attempt_at(upload_id, make_means(installation)) is Outcome.FINISHED
 

@@ -306,6 +306,7 @@ def raised(error: Exception, code: str | None) -> DBAPIError:
         ("42501", False),  # insufficient_privilege
         ("57014", False),  # query_canceled: a statement took too long; the server is there
         ("53100", True),  # disk_full
+        ("25006", True),  # read_only_sql_transaction: the server follows another one now
     ],
 )
 def test_only_a_server_that_is_away_is_out_of_reach(code: str | None, away: bool) -> None:
@@ -337,6 +338,20 @@ def test_a_pool_without_a_free_connection_is_out_of_reach() -> None:
 
 def test_any_other_error_is_not() -> None:
     assert not is_out_of_reach(ValueError("QueuePool limit"))
+
+
+def test_a_connection_that_takes_no_writes_is_not_used_again(installation: Installation) -> None:
+    """A failover leaves the pool with a server that answers every ping."""
+    read_only = text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    with session_scope() as session:
+        session.execute(read_only)
+
+    with pytest.raises(DBAPIError) as caught, session_scope() as session:
+        session.execute(text("UPDATE corporate.uploads SET attempts = 0"))
+    assert is_out_of_reach(caught.value)
+
+    with session_scope() as session:
+        assert session.scalar(text("SHOW transaction_read_only")) == "off"
 
 
 # The engine

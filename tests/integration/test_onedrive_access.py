@@ -294,6 +294,8 @@ def test_an_upload_address_never_sees_our_token(case: Case) -> None:
         ("https://tempauth=s@files.example/up", "the host files.example,"),
         ("https://files%2ftempauth=s/up", "a host without a proper name,"),
         ("https://[tempauth/up", "a host without a proper name,"),
+        ("https://a..sharepoint.com/up?tempauth=s", "a host without a proper name,"),
+        (f"https://{'a' * 64}.sharepoint.com/up?tempauth=s", "a host without a proper name,"),
     ],
 )
 def test_nothing_is_sent_to_a_foreign_host(

@@ -85,6 +85,21 @@ def test_a_throttle_pauses_the_whole_drive_exactly_as_long_as_asked(
     assert error.delay == timedelta(seconds=17)
 
 
+@EVERYWHERE
+@pytest.mark.parametrize("content_type", ["text/plain; charset=utf-8", "text/html"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_throttle_that_is_no_json_pauses_just_as_long(
+    case: Case, place: str, status: int, content_type: str
+) -> None:
+    """SharePoint's own front may answer before it has come to what makes JSON."""
+    headers = {"Content-Type": content_type, "Retry-After": "120"}
+
+    error = refused(case, place, status, "", body="<p>too many requests</p>", headers=headers)
+
+    assert isinstance(error, DriveThrottled)
+    assert error.delay == timedelta(seconds=120)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

@@ -19,7 +19,7 @@ from tests.acceptance.conftest import wait_until
 from tests.factories import row, set_columns, staging_of
 from tests.installation import LIBRARY_CORP
 from tests.integration.library_case import Library
-from tests.integration.onedrive_case import FRAGMENT, bytes_of
+from tests.integration.onedrive_case import FRAGMENT, bytes_of, no_hash
 
 pytest_plugins = ["tests.integration.library_fixtures", "tests.integration.onedrive_fixtures"]
 
@@ -235,3 +235,23 @@ def test_an_attempt_that_was_frozen_after_its_claim_places_nothing(
 
     assert row(upload_id).reason == "worn_out"
     assert sharepoint.files() == []
+
+
+def test_wrong_bytes_are_on_record_before_they_are_taken_back(
+    sharepoint: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    upload_id = sharepoint.upload("a.bin")
+    wrong = {"/file/hashes/quickXorHash": no_hash()}
+    sharepoint.simulator.control("POST faults", method="PUT", path="content", action="amend", set=wrong)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patched.setattr(OneDrive, "abort", die)
+        attempt.make(upload_id, means())
+    assert sharepoint.files() == ["a.bin"]
+
+    attempt.make(upload_id, means())
+
+    assert row(upload_id).state == State.STORED
+    assert sharepoint.holds(b"the same bytes")

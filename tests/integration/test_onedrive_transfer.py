@@ -23,6 +23,7 @@ from tests.integration.onedrive_case import (
     GRID,
     UPLOAD_URL,
     Case,
+    Sending,
     bytes_of,
 )
 
@@ -258,6 +259,38 @@ def test_a_last_fragment_that_is_said_to_be_kept_alone_is_looked_for(case: Case)
     assert sending.is_whole()
 
 
+@pytest.fixture
+def all_but_a_file(case: Case) -> Sending:
+    """An upload of which the drive has all bytes, and has not made a file yet, as it says for three looks."""
+    sending = case.sending(LARGE)
+    case.fault(UPLOAD_URL, "cut", method="PUT", nth=4, when="before")
+    body = '{"nextExpectedRanges": []}'
+    case.fault(UPLOAD_URL, "answer", method="GET", times=3, status=200, body=body)
+    return sending
+
+
+def test_a_file_that_the_drive_has_yet_to_make_is_waited_for(case: Case, all_but_a_file: Sending) -> None:
+    errors = [all_but_a_file.fails(drive) for drive in (case.drive, case.elsewhere(), case.elsewhere())]
+
+    assert all(isinstance(error, DriveItemBusy) for error in errors), "none burns an attempt"
+    all_but_a_file.attempt()  # the session says where to go on
+    assert all_but_a_file.is_whole()
+    assert [one["state"] for one in case.uploads()] == ["finished"]
+
+
+def test_a_file_that_the_drive_never_makes_is_sent_anew(
+    case: Case, all_but_a_file: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.drives.onedrive.LOOKS", 1)
+
+    assert isinstance(all_but_a_file.fails(), DriveItemBusy)
+    assert isinstance(all_but_a_file.fails(), SessionLost)
+    case.simulator.control("DELETE faults")
+    all_but_a_file.attempt()
+
+    assert all_but_a_file.is_whole()
+
+
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_small_put_whose_answer_was_cut_is_found_out(case: Case, when: str, *, replace: bool) -> None:
@@ -433,6 +466,20 @@ def test_a_proxy_that_cuts_every_mib_lets_a_small_file_through_as_a_session(
     assert sending.is_whole()
     (session,) = case.uploads()
     assert {one["received"] for one in session["fragments"]} == {GRID}
+
+
+def test_small_fragments_are_stopped_in_between_to_the_very_last(case: Case) -> None:
+    """A pause, a shutdown, a wish to cancel: each is asked for before each fragment, whatever its size."""
+    sending = case.sending(bytes_of(2 * FRAGMENT))
+    asked: list[int] = []
+    sending.watch.stop = lambda: asked.append(len(case.requests(UPLOAD_URL, "PUT")))
+    case.fault(UPLOAD_URL, "cut", method="PUT", nth=1, when="body", bytes=1000)
+
+    sending.attempt()
+
+    sent = case.requests(UPLOAD_URL, "PUT")
+    assert len(sent) == 5, "one that was cut, and four of half the size"
+    assert asked == [0, 1, 2, 3, 4]
 
 
 def test_a_last_fragment_that_is_cut_is_halved_too(case: Case) -> None:

@@ -3,14 +3,17 @@
 import base64
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader, BytesIO
 from typing import Any
 
 import pytest
 
 from app import names as catalogue_names
+from app import transfer
 from app.errors import (
     Disconnected,
     DriveFault,
+    DriveItemBusy,
     DrivePathTooLong,
     DriveThrottled,
     NameTaken,
@@ -226,6 +229,59 @@ def test_wrong_bytes_that_somebody_has_replaced_since_are_theirs(case: Case) -> 
     case.drive.abort(sending.session, sending.delivery)
 
     assert case.holds("a.bin", b"somebody's")
+
+
+@BOTH
+def test_what_is_wrong_is_known_before_it_is_taken_back(case: Case, data: bytes) -> None:
+    """So that it can be saved: whoever goes on after a death in between takes it back."""
+    sending = case.sending(data)
+    lie(case, data)
+
+    session, last = transfer.send(
+        case.drive, sending.delivery, lambda: BufferedReader(BytesIO(data)), None, sending.watch
+    )
+    with pytest.raises(NotVerified):
+        case.drive.finish(sending.delivery, session, last, sending.watch.fence)
+    assert len(case.files()) == 1
+    sending.watch.session = session
+
+    sending.attempt(case.elsewhere())
+
+    assert sending.is_whole()
+
+
+def test_what_a_person_saves_right_before_it_is_removed_is_kept(case: Case) -> None:
+    sending = case.sending(SMALL)
+    sending.attempt()
+    theirs = {"drive": case.id, "path": "Haulage/7/a.bin", "text": "a person's"}
+    case.fault("/items/", "control", method="DELETE", request="POST put", json=theirs)
+
+    with pytest.raises(DriveItemBusy):
+        case.drive.abort({}, sending.delivery)
+    case.drive.abort({}, sending.delivery)
+
+    assert case.holds("a.bin", b"a person's")
+
+
+def test_a_file_that_is_gone_when_its_versions_are_asked_for_says_nothing_of_the_drive(case: Case) -> None:
+    case.sending(b"before").attempt()
+    sending = case.sending(SMALL, replace=True)
+    case.answer("/versions", 404, "itemNotFound")
+
+    sending.attempt()
+
+    assert sending.is_whole()
+
+
+def test_our_application_is_known_whatever_the_case_of_its_id(case: Case) -> None:
+    sending = case.sending(SMALL)
+    sending.attempt()
+
+    place = case.drive._library.place
+    case.drive._library.place = replace(place, client_id=place.client_id.upper())
+    case.drive.abort({}, sending.delivery)
+
+    assert case.files() == {}
 
 
 # No hash is told

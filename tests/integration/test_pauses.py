@@ -10,7 +10,7 @@ import pytest
 from celery.exceptions import Reject
 from cryptography.fernet import Fernet
 
-from app import asked, overdue, pauses, steering
+from app import asked, overdue, pauses, steering, uploads
 from app.database import Session, session_scope, short_lived_engine
 from app.drives.registry import Drives
 from app.endings import Outcome
@@ -545,3 +545,15 @@ def wait_for(beats: list[int]) -> None:
     deadline = time.monotonic() + 30
     while not beats and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_an_end_of_a_pause_passes_over_what_is_just_being_claimed(installation: Installation) -> None:
+    """The claim may wait for a name that another of these uploads holds: both would wait for each other."""
+    upload_id = make_upload(installation)
+    halt(delay=timedelta(0))
+    with session_scope() as session:
+        overdue.mark_woken(session, [upload_id])
+
+    with wide_pool(), session_scope() as claiming:
+        assert uploads.claim(claiming, upload_id, LONG, 8) is not None
+        assert lift()

@@ -81,6 +81,19 @@ def test_an_end_of_all_numbers_is_a_name_that_is_taken(
         take(held(before, OTHER, policy=OnConflict.RENAME), 0)
 
 
+def test_behind_the_last_number_the_name_is_taken_as_well(installation: Installation) -> None:
+    """The drive may say so of the last one."""
+    with pytest.raises(NameTaken):
+        take(held(installation, OTHER, policy=OnConflict.RENAME), places.MAX_NUMBERED + 1)
+
+
+def test_a_name_that_is_one_with_anothers_in_a_drive_is_kept_from_rivals(installation: Installation) -> None:
+    take(held(installation, BEFORE, "a:b.txt"), 0)
+
+    with pytest.raises(NameBusy):
+        take(held(installation, OTHER, "A\uff1aB.txt"), 0)
+
+
 def test_the_longest_name_can_be_renamed(installation: Installation) -> None:
     name = "a." + "x" * 253
     attempt_at(make_upload(installation, BEFORE, name=name), make_means(installation))

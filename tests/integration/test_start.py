@@ -3,7 +3,7 @@ from uuid import UUID
 from app import start, uploads
 from app.database import session_scope
 from app.drives.registry import Drives
-from app.models import State
+from app.models import OnConflict, State
 from app.start import Start
 from tests.factories import (
     ROOT,
@@ -59,6 +59,16 @@ def test_a_name_that_is_taken_leaves_the_claim_alone(installation: Installation)
     found = begun(installation, second)
 
     assert (found.place, row(second).reserved_key, row(second).state) == (None, None, State.TRANSFERRING)
+
+
+def test_a_claim_does_not_walk_over_numbers(installation: Installation) -> None:
+    """Its row would be locked for as long, with no heartbeat yet."""
+    attempt_at(make_upload(installation), make_means(installation))
+    second = make_upload(installation, b"other", on_conflict=OnConflict.RENAME)
+
+    found = begun(installation, second)
+
+    assert (found.place, row(second).reserved_key) == (None, None)
 
 
 def test_what_must_be_staged_or_needs_a_folder_gets_its_place_later(installation: Installation) -> None:
