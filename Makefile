@@ -41,7 +41,7 @@ up: setup
 	@$(BIN)/python -m local.up
 
 simulator: setup
-	@$(BIN)/python -m tests.graph --show
+	@$(BIN)/python -m local.simulate
 
 test: setup check unit integration acceptance test-web
 	@$(BIN)/coverage combine -q 2>/dev/null; rm -f .coverage.*  # a process that was killed leaves half a file

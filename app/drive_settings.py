@@ -173,6 +173,8 @@ def _problem(prefix: str, error: dict[str, object]) -> str:
     name = prefix + str(place[0]).upper() if isinstance(place, tuple) and place else prefix.rstrip("_")
     if error["type"] == "missing":
         return f"{name} is not set"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{name} has characters that no such id has: docs/onedrive.md says where to find it"
     return f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
 
 

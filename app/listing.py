@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from app.errors import BadRequest
 from app.models import DriveState, State, Upload
 
+MOST_WAITS = 10
+
 
 @dataclass(frozen=True)
 class Cursor:
@@ -69,6 +71,15 @@ def counts(session: Session, corp_index: int) -> dict[State, int]:
         select(Upload.state, func.count()).where(Upload.corp_index == corp_index).group_by(Upload.state)
     )
     return {State(state): number for state, number in session.execute(by_state)}
+
+
+def waits(session: Session, corp_index: int) -> Sequence[tuple[int, str, str]]:
+    """Return why uploads are queued again: how many, the reason, its message; the most frequent ones first."""
+    which = (Upload.corp_index == corp_index, Upload.state == State.QUEUED, Upload.reason.is_not(None))
+    by_reason = select(func.count(), Upload.reason, Upload.message).where(*which)
+    by_reason = by_reason.group_by(Upload.reason, Upload.message)
+    found = session.execute(by_reason.order_by(func.count().desc(), Upload.reason).limit(MOST_WAITS)).all()
+    return [(number, str(reason), str(message)) for number, reason, message in found]
 
 
 def progress(upload: Upload) -> Progress:

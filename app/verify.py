@@ -136,7 +136,8 @@ def _shown(item: Item) -> str:
 
 
 def _why(error: Exception) -> str:
-    return str(error.strerror if isinstance(error, OSError) else error)
+    told = error.strerror if isinstance(error, OSError) else str(error)
+    return told or type(error).__name__
 
 
 def _is_same(drive: Drive, item: Item, findings: Findings) -> bool:

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from benchmarks.report import Table
 from benchmarks.speed import drain, memory, onedrive, over_http, path, queues
 from benchmarks.speed.part import Part
 from benchmarks.speed.stand import Stand, say, stand
+from local import endings
 from local.account import NoAccount
 from local.discovery import NoServer
 from local.process import NotStarted
@@ -29,7 +29,6 @@ READ_SO = (
     "Ratios are to the row with 1.00, the median of those of the rounds, then the least and the most of them: the wider these "
     "lie apart, the less the median says. Figures of two machines, or of two runs, are not to be compared."
 )
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REFUSED, INTERRUPTED = 2, 130
 REFUSALS = (NoServer, NoAccount, NotStarted, NotUp, psycopg2.OperationalError, OSError, RuntimeError)
 Measure = Callable[[Stand, argparse.Namespace], Part]
@@ -49,8 +48,7 @@ PARTS: dict[str, Measure] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0, 1 if something was measured that may not be, or 2 if the benchmark could not go on."""
     options = parsed(arguments)
-    for ending in ENDINGS:
-        signal.signal(ending, _leave)
+    endings.heed()
     try:
         found = [_measured(name, options) for name in dict.fromkeys(options.only)]
     except REFUSALS as problem:
@@ -103,12 +101,6 @@ def _folder(given: str) -> Path:
     if not Path(given).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {given}")
     return Path(given)
-
-
-def _leave(*_: object) -> None:
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-    raise KeyboardInterrupt
 
 
 def _measured(name: str, options: argparse.Namespace) -> Part:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from benchmarks.recipes import RECIPES
 from benchmarks.states import IDLE, STATES
 from benchmarks.wires import PLAIN, TLS, NoWire, open_ways
 from benchmarks.workload import BrokenOff, measure, measure_each
+from local import endings
 from local.account import NoAccount
 from local.discovery import NoServer
 from local.process import NotStarted
@@ -38,14 +38,12 @@ QUICK = {state: replace(size, patience=2.0) for state, size in _FEWER.items()}
 TRIES = {TLS: 10, PLAIN: 5}
 SPEED_RUNS, QUICK_ENOUGH = 3, 500  # runs; transactions/s from which another run costs little
 ENOUGH_SECONDS = 200  # a machine this slow measures no speed worth repeating
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REFUSED, INTERRUPTED = 2, 130
 
 
 def main() -> int:
     options = parsed()
-    for ending in ENDINGS:
-        signal.signal(ending, _leave)
+    endings.heed()
     try:
         with throwaway(plaintext=True) as servers:
             findings = experiment(servers.owner_url, options)
@@ -83,12 +81,6 @@ def parsed() -> argparse.Namespace:
         "--only", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="RECIPE", help=", ".join(RECIPES)
     )
     return parser.parse_args()
-
-
-def _leave(*_: object) -> None:
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-    raise KeyboardInterrupt
 
 
 def experiment(database_url: str, options: argparse.Namespace) -> Findings:

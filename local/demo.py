@@ -1,7 +1,6 @@
 """`make demo`: a real folder through all four doors of a real Haulage, and a verdict computed from the outside."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from app import names
 from app.walk import Found, LeftOut, walk_inside
 from benchmarks.classic import show_classic_fault
-from local import doors, servers, system, targets, verdict
+from local import doors, endings, servers, system, targets, verdict
 from local.account import NoAccount
 from local.discovery import NoServer
 from local.home import PROJECT
@@ -23,12 +22,10 @@ from local.verdict import Verdict
 
 CORP = 7
 STALLED_SECONDS = 120
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    for ending in ENDINGS:
-        signal.signal(ending, _leave)
+    endings.heed()
     folder = os.environ.get("HAULAGE_DEMO_DIR")  # what to send; this checkout's files if not given
     kind = os.environ.get("HAULAGE_DEMO_DRIVE") or targets.KINDS[0]
     try:
@@ -44,12 +41,6 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-
-
-def _leave(*_: object) -> None:
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-    raise KeyboardInterrupt
 
 
 def _gather(folder: Path | None) -> tuple[list[Found], list[LeftOut]]:

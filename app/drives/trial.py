@@ -55,7 +55,8 @@ def _clean_up(drive: Drive, placed: Placed) -> Step:
             drive.abort(session, delivery)
         except (HaulageError, OSError) as error:
             problems.append(f"{delivery.name} may be left: {error}")
-    return Step("clean-up", not problems, "; ".join(problems) or "nothing is left but the folder")
+    clean = "nothing is left but the folder" if placed else "nothing was placed"
+    return Step("clean-up", not problems, "; ".join(problems) or clean)
 
 
 def _carry(drive: Drive, parent_id: str, size: int, placed: Placed) -> None:

@@ -133,7 +133,8 @@ _BY_CODE: Mapping[str, Callable[[], HaulageError]] = {
 _BY_STATUS: Mapping[int, Callable[[Answer], HaulageError]] = {
     401: lambda _: DriveRefuses("the drive does not accept our token", SLOWLY),
     403: lambda _: FileForbidden(
-        "the drive forbids it: the application needs Sites.ReadWrite.All, or the role write on this one site"
+        "the drive forbids it, here: either the folder's own permissions, or the application has not Sites.ReadWrite.All "
+        "or the role write on this one site (Files.ReadWrite.All is not enough for files above 10 MiB)"
     ),
     404: lambda _: DriveMissing(
         "the drive was not found: is its id right, and may the application see it?", SLOWLY

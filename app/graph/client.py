@@ -19,7 +19,7 @@ import requests
 
 from app.errors import Disconnected, DriveFault, DriveUnavailable
 from app.graph.answers import SOON, Answer, trouble
-from app.graph.http import Session, Silence, causes, was_never_begun
+from app.graph.http import Session, Silence, causes, was_never_begun, why
 from app.models import Json
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ class Addresses:
                     raise DriveFault("the drive gave the whole file where a part was asked for")
                 yield from reply.iter_content(_READ_AT_ONCE)
         except requests.RequestException as error:
-            raise _unreachable(error) from None
+            raise _unreachable(error, url) from None
 
     def _check(self, url: str) -> None:
         if not self.knows(url):
@@ -186,7 +186,9 @@ def _answered(http: requests.Session, method: str, url: str, **given: Any) -> An
     try:
         reply = http.request(method, url, **given)
     except requests.RequestException as error:
-        raise _unreachable(error) from None  # its text, which a log would show as the cause, has the address
+        raise _unreachable(
+            error, url
+        ) from None  # its text, which a log would show as the cause, has the address
     return _parsed(reply)
 
 
@@ -226,14 +228,11 @@ def _judged(answer: Answer, expect: Collection[str], asked: str) -> Answer:
     raise trouble(answer)
 
 
-def _unreachable(error: requests.RequestException) -> DriveUnavailable:
+def _unreachable(error: requests.RequestException, url: str) -> DriveUnavailable:
     """Tell what was never begun from what ended in the middle; a message of requests may hold the address."""
-    if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes(error)):
-        return DriveUnavailable(
-            "the drive's certificate does not hold: is the clock right, or a proxy in the way?", SOON
-        )
-    if was_never_begun(error):
-        return DriveUnavailable("the drive cannot be reached", SOON)
+    is_untrusted = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes(error))
+    if is_untrusted or was_never_begun(error):
+        return DriveUnavailable(f"the drive cannot be reached at {_host(url)}: {why(error)}", SOON)
     return Disconnected("the connection to the drive ended in the middle", SOON)
 
 

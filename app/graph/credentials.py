@@ -10,13 +10,15 @@ from typing import Any
 
 import requests
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msal import ConfidentialClientApplication
 from msal.exceptions import MsalError
 
 from app.errors import DriveRefuses, DriveUnavailable
 from app.graph.answers import SLOWLY, SOON
-from app.graph.http import Session, Silence
+from app.graph.http import Session, Silence, why
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class Credentials:
                 self._app = None
                 raise
             except requests.RequestException as error:
-                raise DriveUnavailable(f"the login service is out of reach: {_kind(error)}", SOON) from None
+                raise DriveUnavailable(f"the login service is out of reach: {why(error)}", SOON) from None
             except (MsalError, RuntimeError):  # msal's words for a status of 500 and more, and for a redirect
                 raise DriveUnavailable("the login service has trouble of its own", SOON) from None
 
@@ -126,14 +128,21 @@ def credential(identity: Identity, drive: str | None = None) -> str | dict[str, 
         return _certificate(identity.certificate, _called(identity.certificate, drive, "CERTIFICATE_FILE"))
     if identity.secret_file is None:
         return identity.secret or ""
-    try:
-        secret = identity.secret_file.read_text().strip()
-    except (OSError, ValueError):
-        secret = ""
+    called = _called(identity.secret_file, drive, "CLIENT_SECRET_FILE")
+    secret = _text(identity.secret_file, called, "a client secret").strip()
     if not secret:
-        called = _called(identity.secret_file, drive, "CLIENT_SECRET_FILE")
-        raise DriveRefuses(f"{called} is not to be read as a client secret", SLOWLY)
+        raise DriveRefuses(f"{called} is not to be read as a client secret: it is empty", SLOWLY)
     return secret
+
+
+def _text(path: Path, called: str, wanted: str) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        reason = str(error.strerror)
+    except ValueError:
+        reason = "it is no text"
+    raise DriveRefuses(f"{called} is not to be read as {wanted}: {reason}", SLOWLY)
 
 
 def _called(path: Path, drive: str | None, setting: str) -> str:
@@ -141,18 +150,32 @@ def _called(path: Path, drive: str | None, setting: str) -> str:
 
 
 def _certificate(path: Path, called: str) -> dict[str, str]:
-    try:
-        pem = path.read_text()
-        key = load_pem_private_key(pem.encode(), password=None)
-        certificate = x509.load_pem_x509_certificate(pem.encode())
-    except (OSError, ValueError, TypeError):  # the last if the key wants a password
-        raise DriveRefuses(f"{called} is not to be read as a key with its certificate", SLOWLY) from None
+    pem = _text(path, called, "a key with its certificate")
+    key, certificate = _key(pem, called), _public_half(pem, called)
     if key.public_key() != certificate.public_key():
         raise DriveRefuses(f"the key in {called} is not that of the certificate", SLOWLY)
     ends_at = certificate.not_valid_after_utc
     if ends_at < datetime.now(UTC):
         raise DriveRefuses(f"the certificate in {called} ended on {ends_at:%Y-%m-%d}: make a new one", SLOWLY)
     return {"private_key": pem, "public_certificate": pem}
+
+
+def _key(pem: str, called: str) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(pem.encode(), password=None)
+    except TypeError:
+        reason = "its key has a passphrase"
+    except (ValueError, UnsupportedAlgorithm):
+        reason = "it holds no private key in PEM"
+    raise DriveRefuses(f"{called} is not to be read as a key with its certificate: {reason}", SLOWLY)
+
+
+def _public_half(pem: str, called: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        reason = "it holds no certificate in PEM"
+    raise DriveRefuses(f"{called} is not to be read as a key with its certificate: {reason}", SLOWLY)
 
 
 def _no_authority(message: str) -> DriveRefuses | DriveUnavailable:
@@ -174,8 +197,3 @@ def _refused(told: dict[str, Any]) -> DriveRefuses | DriveUnavailable:
 def _number(message: str) -> str:
     found = re.search(r"AADSTS(\d+)", message)
     return found[1] if found else ""
-
-
-def _kind(error: requests.RequestException) -> str:
-    """A message of requests may hold an address; its kind says enough."""
-    return type(error).__name__

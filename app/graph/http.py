@@ -1,14 +1,16 @@
 """Sessions of requests as everything here uses them: TLS by the CA that was set, no passwords from files, no redirects followed."""
 
 import logging
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 log = logging.getLogger(__name__)
 
@@ -22,18 +24,23 @@ REST_SECONDS = 30  # where nobody answers, each try costs TIMEOUT, for which oth
 _NEVER_BEGUN = requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError, NewConnectionError
 
 
+class Rests(requests.ConnectTimeout):
+    """Nothing was tried, since nobody answered just now; the message says why not."""
+
+
 class Silence:
     """Keeps in mind, for all threads that ask in one place, that nobody answered there: until somebody does, or REST_SECONDS."""
 
     def __init__(self) -> None:
-        self._ends_at = 0.0
+        self._ends_at, self._why = 0.0, ""
 
     def respect(self) -> None:
         if monotonic() < self._ends_at:
-            raise requests.ConnectTimeout("nobody answered just now")
+            raise Rests(self._why)
 
-    def begin(self, error: requests.RequestException) -> None:
-        log.warning("nobody answers (%s): not asked again for %d s", type(error).__name__, REST_SECONDS)
+    def begin(self, host: str, error: requests.RequestException) -> None:
+        self._why = why(error)
+        log.warning("%s: %s; nobody is asked there for %d s", host, self._why, REST_SECONDS)
         self._ends_at = monotonic() + REST_SECONDS
 
     def end(self) -> None:
@@ -67,7 +74,7 @@ class Session(requests.Session):
             answer = super().request(method, url, **given | {"allow_redirects": False})
         except requests.RequestException as error:
             if isinstance(error, requests.Timeout) or was_never_begun(error):
-                self._silence.begin(error)
+                self._silence.begin(str(urlsplit(url).hostname), error)
             raise
         self._silence.end()
         return answer
@@ -89,6 +96,28 @@ class _Body(BytesIO):
 def was_never_begun(error: requests.RequestException) -> bool:
     """True if there was no connection on which anything could have been sent."""
     return any(isinstance(one, _NEVER_BEGUN) for one in causes(error))
+
+
+# Of what went wrong on the way to a host the first that fits.
+_WORDS: Mapping[type[Exception] | tuple[type[Exception], ...], str] = {
+    requests.exceptions.ProxyError: "the proxy cannot be reached, or does not let us through",
+    NameResolutionError: "nobody knows its name",
+    ssl.SSLCertVerificationError: "its certificate does not hold: is the clock right, or a proxy in the way?",
+    NewConnectionError: "nobody takes the connection",
+    (requests.Timeout, ConnectTimeoutError): "it does not answer",
+    requests.ConnectionError: "the connection ended in the middle",
+}
+
+
+def why(error: requests.RequestException) -> str:
+    """Say in words why nobody was reached; a message of requests may hold the address."""
+    if isinstance(error, Rests):
+        return str(error)
+    found = list(causes(error))
+    for kinds, words in _WORDS.items():
+        if any(isinstance(one, kinds) for one in found):
+            return words
+    return type(error).__name__
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

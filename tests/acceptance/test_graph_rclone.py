@@ -1,7 +1,10 @@
 """A foreign client judges the simulator of Microsoft Graph: rclone, as its makers built it, with nothing switched off."""
 
+import os
 import re
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +12,9 @@ from random import Random
 
 import pytest
 
+from local.home import PROJECT
 from local.rclone import environment as rclone_environment
+from tests.acceptance.conftest import wait_until
 from tests.environments import interpreter
 from tests.graph.launch import Simulator, running
 
@@ -324,3 +329,39 @@ def test_an_altered_office_file_is_noticed_as_its_users_report(
     client_of(simulator, simulator.new_drive(), tmp_path)("copy", source, "library:")
 
     assert "corrupted on transfer: sizes differ" in failed.stderr
+
+
+def test_make_simulator_says_what_rclone_and_haulage_need(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("w") as told:
+        command = [sys.executable, "-m", "local.simulate"]
+        started = subprocess.Popen(command, cwd=PROJECT, stdout=told, stderr=told, start_new_session=True)
+    try:
+        wait_until(lambda: "Ctrl-C" in output.read_text() or started.poll() is not None, "it is up")
+        said = output.read_text()
+        [environment] = re.findall(r"\. (\S+/environment)", said)
+        [requests] = re.findall(r"curl .+", said)
+
+        def run(line: str) -> str:
+            nowhere = {
+                "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
+                "REDIS_URL": "redis://127.0.0.1:1",
+            }
+            folders = {"STAGING_DIR": str(tmp_path), "INBOX_DIR": str(tmp_path)}
+            done = subprocess.run(
+                ["sh", "-ec", f". {environment}; {line}"],
+                env=os.environ | nowhere | folders,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        assert "BAD" not in run("haulage drive test library")
+        assert run("rclone lsf -R library:").split() == ["Haulage/", "Haulage/0/"]
+        assert "rclone/" in run(requests)
+    finally:
+        started.send_signal(signal.SIGINT)
+        assert started.wait(60) == 0, output.read_text()
+    assert not Path(environment).exists()

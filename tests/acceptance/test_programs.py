@@ -176,7 +176,8 @@ def test_the_demo_says_that_a_folder_is_none(tmp_path: Path) -> None:
 
 def test_make_up_answers_and_leaves_no_process_behind(tmp_path: Path) -> None:
     home = Path("/tmp" if os.geteuid() == 0 else tmp_path) / f"haulage-up-{os.getpid()}"
-    environment = os.environ | {"HAULAGE_HOME": str(home)}
+    more = {"DRIVES": "archive", "DRIVE_ARCHIVE_KIND": "filesystem", "DRIVE_ARCHIVE_DIR": str(tmp_path)}
+    environment = os.environ | more | {"HAULAGE_HOME": str(home)}
     output = (tmp_path / "output").open("w+")
     up = subprocess.Popen(
         [sys.executable, "-m", "local.up"],
@@ -200,6 +201,9 @@ def test_make_up_answers_and_leaves_no_process_behind(tmp_path: Path) -> None:
         )
         assert urllib.request.urlopen(request, timeout=10).status == 202
         running = everything(up.pid, home)
+        listed = f". {home}/environment && haulage drive list"
+        drives = subprocess.run(["sh", "-c", listed], capture_output=True, text=True, check=True).stdout
+        assert re.findall(r"^\w+", drives, re.MULTILINE) == ["archive", "filesystem"]
 
         up.send_signal(signal.SIGINT)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from tests.graph import show
 from tests.graph.clients import Client
 from tests.graph.server import Server
 from tests.graph.throttle import PER_DAY, PER_MINUTE
@@ -33,8 +32,6 @@ def main() -> None:
     servers = start(given, world)
     scheme = "https" if given.tls_certificate else "http"
     print(f"ready {scheme}://{HOST}:{servers[0].port}", flush=True)
-    if given.show:
-        show.explain(world, f"{scheme}://{HOST}:{servers[0].port}")
     stopped.wait()
     world.script.close()
     for server in servers:
@@ -119,7 +116,6 @@ def arguments() -> argparse.Namespace:
     add("--resource-units-per-day", type=int, default=PER_DAY)
     add("--upload-host", default="", help="another name in upload URLs")
     add("--upload-port", type=int, help="another port for upload URLs")
-    add("--show", action="store_true", help="say how to talk to it")
     return parser.parse_args()
 
 

@@ -106,6 +106,39 @@ def test_status_tells_of_all_and_of_one(installation: Installation) -> None:
     assert (one["id"], one["state"], one["transferred"]) == (str(upload_id), "queued", 0)
 
 
+def test_status_tells_why_uploads_wait(installation: Installation) -> None:
+    for name in ("a", "b"):
+        waiting = make_upload(installation, name=name)
+        set_columns(installation, waiting, reason="'drive_unavailable'", message="'nobody is there'")
+
+    told = as_json("status", *CORPORATION)["waiting"]
+
+    assert told == [{"number": 2, "reason": "drive_unavailable", "message": "nobody is there"}]
+    assert "waiting, 2: drive_unavailable: nobody is there" in run("status", *CORPORATION).stdout
+
+
+def test_who_waits_for_an_upload_is_told_what_it_waits_for(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"a")
+    polls: list[float] = []
+
+    def go_by(seconds: float) -> None:
+        polls.append(seconds)
+        [[upload_id]] = installation.query("SELECT id FROM corporate.uploads")
+        if len(polls) < 3:
+            set_columns(installation, upload_id, reason="'drive_full'", message="'make room'")
+        else:
+            attempt_at(UUID(str(upload_id)), make_means(installation))
+
+    monkeypatch.setattr("app.cli.send.time.sleep", go_by)
+
+    ended = run("upload", tmp_path / "a.txt", *CORPORATION)
+
+    assert ended.exit_code == 0
+    assert ended.stderr.count("Waiting: drive_full: make room. The files are safe") == 1
+
+
 def test_status_tells_speed_and_time_left(installation: Installation) -> None:
     upload_id = make_upload(installation, b"x" * 3 * 2**20)
     claimed(upload_id)

@@ -143,15 +143,33 @@ def test_a_file_that_is_not_to_be_read_is_named_by_its_setting_and_in_the_log_by
         assert "the client secret is wrong" in str(error)
 
 
-@pytest.mark.parametrize("key", [b"", certificate(30)[0]], ids=["none", "another"])
-def test_a_certificate_without_its_key_is_told(case: Case, tmp_path: Path, key: bytes) -> None:
+KEY, CERTIFICATE = certificate(30)
+LOCKED = serialization.load_pem_private_key(KEY, None).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.BestAvailableEncryption(b"passphrase"),
+)
+
+
+@pytest.mark.parametrize(
+    ("pem", "why"),
+    [
+        (CERTIFICATE, "holds no private key"),
+        (KEY, "holds no certificate"),
+        (LOCKED + CERTIFICATE, "has a passphrase"),
+        (certificate(30)[0] + CERTIFICATE, "is not that of the certificate"),
+    ],
+    ids=["no key", "no certificate", "locked", "another"],
+)
+def test_what_a_certificates_file_lacks_is_told(case: Case, tmp_path: Path, pem: bytes, why: str) -> None:
     file = tmp_path / "own.pem"
-    file.write_bytes(key + certificate(30)[1])
+    file.write_bytes(pem)
 
     error = refusal(case.elsewhere(client_secret=None, certificate_file=file))
 
     assert isinstance(error, DriveRefuses)
     assert "DRIVE_REPORTS_CERTIFICATE_FILE" in str(error)
+    assert why in str(error)
     assert str(tmp_path) not in str(error)
 
 
@@ -376,6 +394,25 @@ def test_a_server_whose_certificate_does_not_hold_gets_nothing(case: Case, tmp_p
 
     assert isinstance(error, DriveUnavailable)
     assert case.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file"), (b"", "no PEM"), (b"-----BEGIN CERTIFICATE-----", "no PEM")]
+)
+def test_a_ca_that_is_not_to_be_read_stops_the_drive(
+    case: Case, tmp_path: Path, content: bytes | None, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What requests raises of it is no error of its own, and would burn every attempt."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+
+    with pytest.raises(DriveRefuses, match="DRIVE_REPORTS_CA_FILE is not to be read") as caught:
+        case.elsewhere(ca_file=file)
+
+    assert why in str(caught.value)
+    assert str(file) not in str(caught.value)
+    assert str(file) in caplog.text
 
 
 def test_nobody_at_the_address_is_told_from_a_connection_that_ended(case: Case) -> None:

@@ -15,7 +15,7 @@ import trustme
 from app.drives.onedrive import OneDrive
 from app.errors import Disconnected, DriveFault, DriveUnavailable, HaulageError
 from app.graph import http
-from app.graph.http import REST_SECONDS, Session, Silence
+from app.graph.http import REST_SECONDS, Rests, Session, Silence
 from tests.integration.onedrive_case import FRAGMENT, Case, bytes_of
 
 pytest_plugins = ["tests.integration.onedrive_fixtures"]
@@ -206,7 +206,7 @@ def test_a_connection_that_is_refused_is_not_tried_again_at_once(
         session.get(url)
 
     for _ in range(3):
-        with pytest.raises(requests.ConnectTimeout, match="nobody answered just now"):
+        with pytest.raises(Rests, match="nobody takes the connection"):
             session.get(url)
 
 
@@ -234,7 +234,7 @@ def test_who_gets_an_answer_ends_the_silence_for_all(
 
     def answer(connection: ssl.SSLSocket) -> None:
         read_request(connection)
-        silence.begin(requests.ReadTimeout())
+        silence.begin("a host", requests.ReadTimeout())
         connection.sendall(ANSWER)
 
     url = listen(answer)

@@ -78,7 +78,7 @@ def test_a_permission_that_is_enough_for_small_files_alone_is_told_where_it_ends
     steps = tried(case.elsewhere(client_id="small", client_secret="s"))
 
     assert outcome(steps)[-2:] == [("a file in parts", False), ("clean-up", True)]
-    assert "needs Sites.ReadWrite.All" in steps[-2].message
+    assert "Files.ReadWrite.All is not enough" in steps[-2].message
     assert is_tidy(case)
 
 

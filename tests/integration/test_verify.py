@@ -159,7 +159,8 @@ def test_a_drive_that_does_not_answer_is_asked_again_and_not_for_ever(business: 
 
     business.case.drive = business.case.elsewhere(graph_url="https://127.0.0.1:1/v1.0")
     found = business.verify()
-    assert (found.files, found.stopped) == (0, "drive_unavailable: the drive cannot be reached")
+    refused = "the drive cannot be reached at the host 127.0.0.1: nobody takes the connection"
+    assert (found.files, found.stopped) == (0, f"drive_unavailable: {refused}")
     assert len(business.waits) == 2 + 4
     assert business.paused() == []
 

@@ -94,7 +94,7 @@ def test_every_problem_of_every_drive_is_told_at_once(environment: pytest.Monkey
     assert sorted(problems()) == sorted(
         [
             "DRIVE_REPORTS_CLIENTSECRET is no setting of a onedrive drive",
-            "DRIVE_REPORTS_TENANT_ID: String should match pattern '^[A-Za-z0-9.-]+$'",
+            "DRIVE_REPORTS_TENANT_ID has characters that no such id has: docs/onedrive.md says where to find it",
             "DRIVE_REPORTS_DRIVE_ID is not set",
             "DRIVE_REPORTS_FOLDER: '..' is not a name",
             "DRIVE_REPORTS_GRAPH_URL: must be an address that begins with https://",

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 import requests
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError
 
 from app.drives.verification import ALTERED
 from app.errors import Disconnected, DriveUnavailable
@@ -112,19 +112,25 @@ def test_what_was_never_begun_is_told_from_what_ended_in_the_middle() -> None:
     refused = MaxRetryError(None, "/up?tempauth=s", NewConnectionError(None, "refused"))  # type: ignore[arg-type]
     begun = requests.ConnectionError(ConnectionResetError("tempauth=s"))
 
-    for error, kind in [
-        (requests.ConnectionError(refused), DriveUnavailable),
-        (requests.ConnectTimeout("tempauth=s"), DriveUnavailable),
-        (requests.exceptions.ProxyError("tempauth=s"), DriveUnavailable),
-        (_caused(requests.exceptions.SSLError("x"), ssl.SSLCertVerificationError("x")), DriveUnavailable),
-        (_caused(requests.exceptions.SSLError("x"), ssl.SSLEOFError("tempauth=s")), Disconnected),
-        (requests.ReadTimeout("tempauth=s"), Disconnected),
-        (requests.exceptions.ChunkedEncodingError("tempauth=s"), Disconnected),
-        (begun, Disconnected),
+    unknown = MaxRetryError(None, "/up?tempauth=s", NameResolutionError("x", None, OSError()))  # type: ignore[arg-type]
+    untrusted = _caused(requests.exceptions.SSLError("x"), ssl.SSLCertVerificationError("x"))
+
+    for error, kind, words in [
+        (requests.ConnectionError(refused), DriveUnavailable, "nobody takes the connection"),
+        (requests.ConnectionError(unknown), DriveUnavailable, "nobody knows its name"),
+        (requests.ConnectTimeout("tempauth=s"), DriveUnavailable, "does not answer"),
+        (requests.exceptions.ProxyError("tempauth=s"), DriveUnavailable, "the proxy"),
+        (untrusted, DriveUnavailable, "certificate does not hold"),
+        (_caused(requests.exceptions.SSLError("x"), ssl.SSLEOFError("tempauth=s")), Disconnected, "middle"),
+        (requests.ReadTimeout("tempauth=s"), Disconnected, "middle"),
+        (requests.exceptions.ChunkedEncodingError("tempauth=s"), Disconnected, "middle"),
+        (begun, Disconnected, "middle"),
     ]:
-        told = _unreachable(error)
+        told = _unreachable(error, "https://files.example/up?tempauth=s")
         assert type(told) is kind, error
+        assert words in str(told)
         assert "tempauth" not in str(told)
+        assert ("files.example" in str(told)) == (kind is DriveUnavailable)
 
 
 def _caused(error: requests.RequestException, cause: Exception) -> requests.RequestException:
