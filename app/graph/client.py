@@ -186,9 +186,8 @@ def _answered(http: requests.Session, method: str, url: str, **given: Any) -> An
     try:
         reply = http.request(method, url, **given)
     except requests.RequestException as error:
-        raise _unreachable(
-            error, url
-        ) from None  # its text, which a log would show as the cause, has the address
+        # Not from it: its text, which a log would show as the cause, has the address.
+        raise _unreachable(error, url) from None
     return _parsed(reply)
 
 
