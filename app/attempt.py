@@ -124,7 +124,9 @@ def _place(  # noqa: PLR0913, PLR0917
     while True:
         place = place or _take(held, parent_id, number)
         there = place.existing
-        if there is not None and _stands(drive, there):
+        if there is not None and _stands(drive, there, held):
+            if held.drive_session is not None:  # begun while the file was gone
+                _drop_session(held, drive, watch)
             return NewItem(there.drive_item_id, parent_id, there.name, size=there.size, sha256=there.sha256)
         if there is not None:
             place = _take_over(held, parent_id, place, there)
@@ -136,16 +138,22 @@ def _place(  # noqa: PLR0913, PLR0917
             number, place = place.number + 1, None
 
 
-def _stands(drive: Drive, there: Item) -> bool:
+def _stands(drive: Drive, there: Item, held: Upload) -> bool:
     """True unless the drive says that a file is gone, or has other bytes than the catalogue knows of.
 
-    What SharePoint has altered once it may have altered again.
+    What SharePoint has altered once it may have altered again, though not to nothing; whoever asks to replace it is not
+    kept from that.
     """
     try:
         is_same = drive.is_same(there.drive_item_id, there.drive_info)
     except FileNotFoundError:
         return False
-    return is_same is not False or (there.drive_info or {}).get("verified") == "altered"
+    if is_same is not False:
+        return True
+    may_be_altered_again = (there.drive_info or {}).get("verified") == "altered"
+    if not may_be_altered_again or held.on_conflict == OnConflict.REPLACE:
+        return False
+    return drive.size_now(there.drive_item_id) != 0
 
 
 def _take_over(held: Upload, parent_id: str, place: Place, there: Item) -> Place:
@@ -168,10 +176,10 @@ def _deliver(held: Upload, means: Means, watch: Watch, drive: Drive, delivery: D
         )
         made = _finish(held, watch, drive, delivery, session, last)
     except (NotVerified, SessionLost):
-        watch.fence()
         if held.drive_session:
-            # It says what is to be taken back: by the next attempt, should this one end here.
+            # It says what is to be taken back: by the next attempt or the clean-up, should this one end here.
             watch.checkpoint(held.drive_session, 0)
+        watch.fence()
         _drop_session(held, drive, watch)
         _check_source(held, means)
         raise

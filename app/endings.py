@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -63,26 +64,26 @@ def _found_out(held: Upload, error: BaseException) -> Outcome:
 
 def _end(session: Session, held: Upload, means: Means, error: BaseException) -> Outcome:
     code, message = _told(error)
+    kept = _kept(held, means)
     if isinstance(error, Postponed):
         log.info("upload %s: later: %s: %s", held.id, code, message)
-        _keep_session(session, held, means)
-        uploads.give_back(session, held, code, message, error.delay)
+        uploads.give_back(session, held, code, message, error.delay, **kept)
         if isinstance(error, DriveHalted):
             pauses.halt(session, held.drive, code, message, error.delay)
         return Outcome.LATER if error.delay else Outcome.GOES_ON
     if database.is_passing(error):
         log.warning("upload %s: PostgreSQL: %s", held.id, error)
-        uploads.give_back(
-            session, held, "database_busy", "PostgreSQL was away, or busy with others", uploads.RIVAL_DELAY
-        )
+        busy = "PostgreSQL was away, or busy with others"
+        uploads.give_back(session, held, "database_busy", busy, uploads.RIVAL_DELAY, **kept)
         return Outcome.LATER
     if not isinstance(error, Exception):
-        uploads.give_back(session, held, ShuttingDown.code, "the worker was told to end", timedelta(0))
+        uploads.give_back(
+            session, held, ShuttingDown.code, "the worker was told to end", timedelta(0), **kept
+        )
         return Outcome.GOES_ON
     if not isinstance(error, Hopeless | Refused) and held.attempts < means.max_attempts:
         log.warning("upload %s: attempt %d failed: %s", held.id, held.attempts, message, exc_info=error)
-        _keep_session(session, held, means)
-        uploads.set_back(session, held, code, message, means.first_delay)
+        uploads.set_back(session, held, code, message, means.first_delay, **kept)
         return Outcome.LATER
     if isinstance(error, Cancelled):
         uploads.end_cancelled(session, held)
@@ -95,10 +96,9 @@ def _end(session: Session, held: Upload, means: Means, error: BaseException) -> 
     return Outcome.FINISHED
 
 
-def _keep_session(session: Session, held: Upload, means: Means) -> None:
-    """Save what the drive noted in the session since the last checkpoint: that something was cut, say."""
-    if held.drive_session:
-        uploads.keep_session(session, held, means.seal(held, held.drive_session))
+def _kept(held: Upload, means: Means) -> dict[str, Any]:
+    """Return what the drive noted in the session, also since the last checkpoint: that something was cut, say."""
+    return {"drive_session": means.seal(held, held.drive_session)} if held.drive_session else {}
 
 
 def _told(error: BaseException) -> tuple[str, str]:

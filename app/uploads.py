@@ -25,6 +25,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import names, pauses
+from app.drive_settings import FILESYSTEM
 from app.errors import KeyReused, LostClaim, NameBusy, NotFound
 from app.graph.names import mapped
 from app.models import UNFINISHED, Item, Json, OnConflict, State, Upload, UploadEvent, table
@@ -114,17 +115,19 @@ def get(session: Session, corp_index: int, upload_id: UUID) -> Upload:
     return found
 
 
-def is_placing(session: Session, folder: Item, name: str) -> bool:
+def is_placing(session: Session, drive: str, folder: Item, name: str) -> bool:
     """True if an upload is just taking this name in a folder, or is to be cleaned out of it."""
     which = (Upload.corp_index == folder.corp_index, Upload.reserved_parent_id == folder.drive_item_id)
     return (
-        session.scalar(select(Upload.id).where(*which, Upload.reserved_key == _place_key(name))) is not None
+        session.scalar(select(Upload.id).where(*which, Upload.reserved_key == _place_key(drive, name)))
+        is not None
     )
 
 
-def _place_key(name: str) -> str:
-    """Return what stands for a place in any drive: two names that become one there must not take it at once."""
-    return names.key(mapped(name))
+def _place_key(drive: str, name: str) -> str:
+    """Return what stands for a place in a drive: two names that become one there must not take it at once."""
+    key = names.key(name)  # of the one drive that a release before 0.3 knows, and reserves by this
+    return key if drive == FILESYSTEM else names.key(mapped(key))
 
 
 # Statements that every upload needs are built once, and on tables: building one, or preparing one on a class, takes longer
@@ -295,7 +298,7 @@ def reserve(session: Session, held: Upload, parent_id: str, name: str) -> None:
     PostgreSQL takes nothing more in it.
     """
     try:
-        _run(session, held, _RESERVE, folder_id=parent_id, spelling=name, key=_place_key(name))
+        _run(session, held, _RESERVE, folder_id=parent_id, spelling=name, key=_place_key(held.drive, name))
     except IntegrityError as error:
         raise NameBusy("another upload is just taking this name", RIVAL_DELAY) from error
 
@@ -359,23 +362,28 @@ def _ended(state: State, reason: str, message: str) -> dict[str, Any]:
     return ended | {"finished_at": func.now(), "cleanup_due_at": func.now()}
 
 
-def set_back(session: Session, held: Upload, reason: str, message: str, first_delay: timedelta) -> None:
-    """Queue the upload for another attempt; each wait is twice the one before, five minutes at most."""
+def set_back(
+    session: Session, held: Upload, reason: str, message: str, first_delay: timedelta, **kept: Any
+) -> None:
+    """Queue the upload for another attempt; each wait is twice the one before, five minutes at most.
+
+    `kept` is what else is to be written, by column: the drive's session, say.
+    """
     doublings = min(held.attempts - 1, 16)  # by then any first delay is beyond the maximum
     delay = min(first_delay * 2**doublings, MAX_RETRY_DELAY)
-    _write(session, held, **_queued_again(delay), reason=reason, message=message)
+    _write(session, held, **_queued_again(delay), **kept, reason=reason, message=message)
     note(session, held, "set_back", {"reason": reason, "message": message, "seconds": delay.total_seconds()})
 
 
-def keep_session(session: Session, held: Upload, drive_session: Json | None) -> None:
-    """Save the drive's session alone; how much of the file it has, it knows itself."""
-    _write(session, held, drive_session=drive_session)
+def give_back(
+    session: Session, held: Upload, reason: str, message: str, delay: timedelta, **kept: Any
+) -> None:
+    """Queue the upload again and take the attempt back: nothing failed. What has waited long is tried less often.
 
-
-def give_back(session: Session, held: Upload, reason: str, message: str, delay: timedelta) -> None:
-    """Queue the upload again and take the attempt back: nothing failed. What has waited long is tried less often."""
+    `kept` as for `set_back`.
+    """
     again = _queued_again(_patient(delay) if delay else delay) | {"attempts": Upload.attempts - 1}
-    _write(session, held, **again, reason=reason, message=message)
+    _write(session, held, **again, **kept, reason=reason, message=message)
     if reason != held.reason:  # one that waits for long would fill the record with it
         note(session, held, "given_back", {"reason": reason, "message": message})
 

@@ -194,7 +194,7 @@ def _check_folder(drive: Drive, folder: Item, known: set[str], findings: Finding
     for child_id in sorted(there.keys() - known):
         with session_scope() as session:
             is_new = catalogue.has(session, folder.corp_index, child_id)
-            is_coming = uploads.is_placing(session, folder, there[child_id].name)
+            is_coming = uploads.is_placing(session, drive.name, folder, there[child_id].name)
         if not is_new and not is_coming:
             findings.problems.append(f"{names.printable(child_id)}: in the drive, but not in the catalogue")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 import click
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app import intake, listing, names, pauses, readiness, wake
 from app.cli.shown import as_json_option, put_json
@@ -166,10 +166,10 @@ def _wait(sent: Sent) -> None:
 def _tell_waits(left: Collection[UUID], told: set[str]) -> None:
     """Say on a line of its own why uploads wait, each reason once."""
     with session_scope() as session:
-        queued = (
-            select(Upload).where(Upload.id.in_(left), Upload.state == State.QUEUED).limit(WAITS_AT_A_TIME)
-        )
         paused = pauses.now(session)
+        waiting = or_(Upload.reason.is_not(None), Upload.drive.in_(list(paused)))
+        queued = select(Upload).where(Upload.id.in_(left), Upload.state == State.QUEUED, waiting)
+        queued = queued.limit(WAITS_AT_A_TIME)
         waits = [listing.describe(one, paused) for one in session.scalars(queued)]
     for one in waits:
         if one["reason"] is not None and one["reason"] not in told:

@@ -224,7 +224,9 @@ class FilesystemDrive:
         return None
 
     def is_same(self, item_id: str, info: Json | None) -> bool | None:  # noqa: ARG002  a disk remembers no hash
-        self._path(item_id).stat()
+        with self._trouble_by_name():
+            if not stat.S_ISREG(self._path(item_id).stat().st_mode):
+                raise FileNotFoundError(errno.ENOENT, "no such file in the drive", item_id)
         return None
 
     def children(self, folder_id: str) -> Iterator[DriveItem]:

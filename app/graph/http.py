@@ -1,6 +1,7 @@
 """Sessions of requests as everything here uses them: TLS by the CA that was set, no passwords from files, no redirects followed."""
 
 import logging
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -11,6 +12,9 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from app.errors import DriveRefuses
+from app.graph.answers import SLOWLY
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,12 @@ class Session(requests.Session):
 
     def request(self, method: Any, url: Any, **given: Any) -> requests.Response:  # type: ignore[override]
         self._silence.respect()
+        if self._ca_file is not None and not os.access(
+            self._ca_file, os.R_OK
+        ):  # requests has no error for that
+            raise DriveRefuses(
+                "the file with the drive's CA (its CA_FILE) is not to be read any more", SLOWLY
+            )
         given.setdefault("timeout", TIMEOUT)
         if self._ca_file is not None:  # said each time: a session's own is passed over for REQUESTS_CA_BUNDLE
             given["verify"] = self._ca_file

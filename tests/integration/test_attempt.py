@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import threading
 from collections.abc import Callable
@@ -898,4 +899,54 @@ def test_a_clean_up_that_is_late_leaves_a_retried_upload_alone(installation: Ins
 def placed_by(upload: Upload) -> Delivery:
     return Delivery(
         upload.id, upload.reserved_parent_id, upload.reserved_name, upload.size, upload.sha256, ""
+    )
+
+
+# A file that the catalogue has, and a directory that has not
+
+
+def test_a_file_that_was_removed_by_hand_is_brought_back(installation: Installation) -> None:
+    before = make_upload(installation, name="A.txt")
+    attempt_at(before, make_means(installation))
+    (installation.drive_dir / "7" / "A.txt").unlink()
+
+    again = make_upload(installation, name="a.txt")
+    attempt_at(again, make_means(installation))
+
+    assert (row(again).state, row(again).item_id) == (State.STORED, "7/A.txt")
+    assert content_of(installation, "7/A.txt") == b"content"
+
+
+def test_a_folder_in_a_files_place_is_not_the_file(installation: Installation) -> None:
+    attempt_at(make_upload(installation), make_means(installation))
+    path = installation.drive_dir / "7" / "a.txt"
+    path.unlink()
+    path.mkdir()
+
+    again = make_upload(installation)
+    attempt_at(again, make_means(installation))
+
+    assert (row(again).state, row(again).reason) == (State.FAILED, "name_taken")
+
+
+def test_a_directory_in_trouble_is_waited_for_before_a_file_counts_as_there(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt_at(make_upload(installation), make_means(installation))
+    again = make_upload(installation)
+    stat = Path.stat
+
+    def stale(self: Path, **more: Any) -> Any:
+        if self.name == "a.txt":
+            raise OSError(errno.ESTALE, "stale file handle")
+        return stat(self, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", stale)
+        attempt_at(again, make_means(installation))
+
+    assert (row(again).state, row(again).reason, row(again).attempts) == (
+        State.QUEUED,
+        "drive_unavailable",
+        0,
     )

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from app.cli import steer
 from app.cli.main import haulage, main
+from app.cli.send import _tell_waits
 from app.errors import BadName, CorporationUnknown, NotFound
 from app.models import State
 from tests.factories import attempt_at, claimed, make_means, make_upload, row, set_columns
@@ -137,6 +138,17 @@ def test_who_waits_for_an_upload_is_told_what_it_waits_for(
 
     assert ended.exit_code == 0
     assert ended.stderr.count("Waiting: drive_full: make room. The files are safe") == 1
+
+
+def test_a_reason_is_found_among_many_that_wait_for_their_turn(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uploads = [make_upload(installation, name=f"{number}") for number in range(25)]
+    set_columns(installation, uploads[-1], reason="'drive_unavailable'", message="'nobody is there'")
+
+    _tell_waits(uploads, set())
+
+    assert "Waiting: drive_unavailable: nobody is there" in capsys.readouterr().err
 
 
 def test_status_tells_speed_and_time_left(installation: Installation) -> None:

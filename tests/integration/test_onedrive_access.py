@@ -415,6 +415,20 @@ def test_a_ca_that_is_not_to_be_read_stops_the_drive(
     assert str(file) in caplog.text
 
 
+def test_a_ca_that_goes_away_under_way_stops_the_drive(case: Case, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Path(case.simulator.ca_file).read_bytes())
+    drive = case.elsewhere(ca_file=file)
+    drive.make_root(7)
+    file.unlink()
+
+    with pytest.raises(DriveRefuses, match="CA_FILE"):
+        drive.make_root(7)
+
+    file.write_bytes(Path(case.simulator.ca_file).read_bytes())
+    drive.make_root(7)
+
+
 def test_nobody_at_the_address_is_told_from_a_connection_that_ended(case: Case) -> None:
     case.drive.make_root(7)
 

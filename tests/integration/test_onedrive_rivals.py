@@ -4,8 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 from time import sleep
 from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from app import attempt, catalogue, uploads
 from app.database import session_scope
@@ -181,6 +183,37 @@ def test_a_file_that_was_changed_in_the_drive_is_not_called_stored(sharepoint: L
     assert sharepoint.holds(b"the same bytes")
 
 
+@pytest.mark.parametrize(("policy", "is_edited"), [(FAIL, True), (FAIL, False), (REPLACE, True)])
+def test_an_altered_file_that_somebody_changed(
+    sharepoint: Library, policy: OnConflict, *, is_edited: bool
+) -> None:
+    """It may be SharePoint that altered it again; nothing is what SharePoint leaves of no file."""
+    sharepoint.stored("plan.docx")
+    sharepoint.behind_our_back("POST put", text="a person's" if is_edited else "")
+
+    sent = sharepoint.upload("plan.docx", policy=policy)
+    attempt.make(sent, means())
+
+    assert (row(sent).state == State.STORED) == (is_edited or policy == REPLACE)
+    assert sharepoint.holds(b"a person's" if is_edited else b"") == (policy == FAIL)
+
+
+def test_a_session_that_was_begun_while_the_file_was_gone_is_ended(
+    sharepoint: Library, small_fragments: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes_of(3 * FRAGMENT)
+    sharepoint.stored("a.bin", data)
+    sent = sharepoint.upload("a.bin", data, REPLACE)
+    sharepoint.throttle(method="PUT", path="uploadSession")
+    with monkeypatch.context() as patched:
+        patched.setattr(OneDrive, "is_same", lambda *_: False)
+        attempt.make(sent, means())
+    sharepoint.lift()
+
+    assert again(sharepoint, sent).state == State.STORED
+    assert "open" not in {one["state"] for one in sharepoint.simulator.control("GET sessions")}
+
+
 def test_the_same_bytes_again_are_asked_for_and_not_sent(sharepoint: Library) -> None:
     sharepoint.stored("a.txt")
     since = sharepoint.simulator.control("GET requests", since=0)[-1]["number"]
@@ -237,6 +270,17 @@ def test_an_attempt_that_was_frozen_after_its_claim_places_nothing(
     assert sharepoint.files() == []
 
 
+# Wrong bytes, and what may come between them and their removal
+
+
+def spoil(sharepoint: Library, upload_id: UUID) -> None:
+    """Let other bytes be sent than were received."""
+    staged_id = row(upload_id).staged_id
+    assert staged_id is not None
+    path = staging_of(sharepoint.installation).path(staged_id)
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
 def test_wrong_bytes_are_on_record_before_they_are_taken_back(
     sharepoint: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,10 +292,56 @@ def test_wrong_bytes_are_on_record_before_they_are_taken_back(
     sharepoint.simulator.control("POST faults", method="PUT", path="content", action="amend", set=wrong)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # noqa: PT012
         patched.setattr(OneDrive, "abort", die)
+        patched.setattr("app.endings.write_down", die)
         attempt.make(upload_id, means())
     assert sharepoint.files() == ["a.bin"]
 
-    attempt.make(upload_id, means())
-
-    assert row(upload_id).state == State.STORED
+    assert again(sharepoint, upload_id).state == State.STORED
     assert sharepoint.holds(b"the same bytes")
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_wrong_bytes_of_an_upload_that_is_cancelled_at_that_moment_are_taken_back(
+    sharepoint: Library, monkeypatch: pytest.MonkeyPatch, *, replaces: bool
+) -> None:
+    if replaces:
+        sharepoint.stored("a.bin", b"the good old bytes")
+    upload_id = sharepoint.upload("a.bin", b"new bytes", REPLACE if replaces else FAIL)
+    spoil(sharepoint, upload_id)
+    put_whole = OneDrive._put_whole
+
+    def slow(*given: Any) -> Any:
+        made = put_whole(*given)
+        sharepoint.cancel(upload_id)
+        monkeypatch.setattr("app.watch.SURE_SECONDS", 0)
+        return made
+
+    monkeypatch.setattr(OneDrive, "_put_whole", slow)
+    attempt.make(upload_id, means())
+    upkeep.clean_up()
+
+    assert (row(upload_id).state, row(upload_id).cleanup_due_at) == (State.CANCELLED, None)
+    assert sharepoint.holds(b"the good old bytes") if replaces else sharepoint.files() == []
+
+
+def test_wrong_bytes_are_on_record_although_postgresql_was_busy(
+    sharepoint: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = sharepoint.upload("a.bin")
+    wrong = {"/file/hashes/quickXorHash": no_hash()}
+    sharepoint.simulator.control("POST faults", method="PUT", path="content", action="amend", set=wrong)
+
+    def busy(*_: Any) -> None:
+        raise OperationalError("UPDATE", None, LockNotAvailable())
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.watch.uploads.checkpoint", busy)
+        attempt.make(upload_id, means())
+    assert (row(upload_id).reason, sharepoint.files()) == ("database_busy", ["a.bin"])
+
+    assert again(sharepoint, upload_id).state == State.STORED
+    assert sharepoint.holds(b"the same bytes")
+
+
+class LockNotAvailable(Exception):
+    pgcode = "55P03"
