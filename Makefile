@@ -63,6 +63,7 @@ test-web: setup
 
 # The forks have TURNS turns in a row: what happens now and then is what they are about.
 prove: setup
+	@sh tests/web/chromium.sh
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 	for turn in 2 3; do \
 	    $(BIN)/python -m pytest -q -s tests/acceptance/test_faults.py tests/acceptance/test_chaos.py || exit 1; \
