@@ -75,6 +75,11 @@ class Haulage:
             made.append(intake.accept(staging, to, staging.put([content[:size]])).id)
         return made
 
+    def was_fenced(self, upload: UUID) -> bool:
+        """True if a late attempt at an upload has found that it has lost its claim, whatever it was about to do."""
+        events = "SELECT count(*) FROM corporate.upload_events WHERE upload_id = %s AND kind = 'fenced'"
+        return bool(self.installation.query(events, str(upload))[0][0])
+
     def states(self) -> dict[str, int]:
         return dict(self.installation.query("SELECT state, count(*) FROM corporate.uploads GROUP BY 1"))
 

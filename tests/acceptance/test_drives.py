@@ -331,7 +331,7 @@ def test_a_worker_that_wakes_in_the_middle_of_a_session_that_is_another_ones_by_
         wait_until(lambda: states(library, LIBRARY_CORP) == {"stored"}, "another worker has stored it")
     os.kill(zombie, signal.SIGCONT)
 
-    wait_until(lambda: "another attempt has taken over" in library.log("one"), "the zombie has noticed")
+    wait_until(lambda: library.was_fenced(large), "the zombie has noticed")
     [there] = [one for one in simulator.control("GET tree") if not one["folder"]]
     assert (there["sha256"],) == column(library, large, "sha256")
     assert library.installation.query(

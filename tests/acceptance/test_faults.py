@@ -111,7 +111,7 @@ def test_a_stopped_worker_that_wakes_after_its_lease(slow: Haulage) -> None:
     finally:
         os.kill(zombie, signal.SIGCONT)
 
-    wait_until(lambda: "another attempt has taken over" in slow.log(), "the zombie has noticed")
+    wait_until(lambda: slow.was_fenced(upload), "the zombie has noticed")
     assert_stored_once(slow, 1)
     assert psutil.pid_exists(zombie)
 
