@@ -4,7 +4,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,12 @@ def asked(simulator: Simulator) -> list[str]:
 
 
 @contextmanager
-def stalled(simulator: Simulator, **fault: Any) -> Iterator[None]:
-    """Hold one request for the length of the block; it goes on at its end."""
+def stalled(simulator: Simulator, begin: Callable[[], UUID], **fault: Any) -> Iterator[UUID]:
+    """Begin an upload, and hold one request that comes of it for the length of the block; it goes on at its end."""
     simulator.control("POST faults", action="stall", name="held", **fault)
+    begun = begin()  # last: a worker that is up has a file of two fragments through in no time
     wait_until(lambda: simulator.control("GET stalls", name="held", wait=20), "the request is stalled")
-    yield
+    yield begun
     simulator.control("POST release", name="held")
 
 
@@ -118,8 +119,13 @@ def test_what_one_worker_hears_both_keep_to_and_another_drive_goes_on(
 ) -> None:
     start_fleet(library)
     throttle(simulator, Retry_After="600")
-    large = hand_in(library, LIBRARY_CORP, "large", LARGE)
-    with stalled(simulator, method="PUT", path="uploadSession", when="before"):
+    with stalled(
+        simulator,
+        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
+        method="PUT",
+        path="uploadSession",
+        when="before",
+    ) as large:
         small = hand_in(library, LIBRARY_CORP, "small")
         wait_for_pause(library, "drive_throttled")
         assert 590 < pause(library)[1] <= 600
@@ -303,8 +309,14 @@ def test_a_transfer_that_is_cancelled_leaves_neither_session_nor_bytes(
     library: Haulage, simulator: Simulator
 ) -> None:
     start_fleet(library, "one")
-    large = hand_in(library, LIBRARY_CORP, "large", LARGE)
-    with stalled(simulator, method="PUT", path="uploadSession", when="after", nth=2):
+    with stalled(
+        simulator,
+        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
+        method="PUT",
+        path="uploadSession",
+        when="after",
+        nth=2,
+    ) as large:
         library.system.run("cancel", str(large), "--corp", str(LIBRARY_CORP))
 
     wait_until(lambda: column(library, large, "state") == ("cancelled",), "it is cancelled")
@@ -321,8 +333,14 @@ def test_a_worker_that_wakes_in_the_middle_of_a_session_that_is_another_ones_by_
 ) -> None:
     """Stopped in its second fragment, and in the last: past the last question whether it still may."""
     start_fleet(library, "one")
-    large = hand_in(library, LIBRARY_CORP, "large", LARGE)
-    with stalled(simulator, method="PUT", path="uploadSession", when="head", nth=nth):
+    with stalled(
+        simulator,
+        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
+        method="PUT",
+        path="uploadSession",
+        when="head",
+        nth=nth,
+    ) as large:
         zombie = library.holder(large)
         assert zombie is not None
         os.kill(zombie, signal.SIGSTOP)
@@ -354,8 +372,14 @@ def test_what_is_asked_is_counted_as_the_drive_counts_it(library: Haulage, simul
     start_fleet(library, "one")
     for number in range(3):
         hand_in(library, LIBRARY_CORP, f"small {number}")
-    large = hand_in(library, LIBRARY_CORP, "large", LARGE)
-    with stalled(simulator, method="PUT", path="uploadSession", when="after", nth=2):
+    with stalled(
+        simulator,
+        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
+        method="PUT",
+        path="uploadSession",
+        when="after",
+        nth=2,
+    ) as large:
         library.system.run("cancel", str(large), "--corp", str(LIBRARY_CORP))  # the clean-up asks, too
     wait_until(lambda: column(library, large, "cleanup_due_at") == (None,), "it is cleaned up")
     library.system.stop("one")
@@ -429,8 +453,14 @@ def test_secrets_and_upload_addresses_are_nowhere_to_be_read(library: Haulage, s
         for _ in range(20):
             canary.rows()
     wait_until(lambda: {one["struck"] for one in simulator.control("GET faults")} == {1}, "all struck")
-    left = hand_in(library, LIBRARY_CORP, "left", LARGE)
-    with stalled(simulator, method="PUT", path="uploadSession", when="after", nth=2):
+    with stalled(
+        simulator,
+        lambda: hand_in(library, LIBRARY_CORP, "left", LARGE),
+        method="PUT",
+        path="uploadSession",
+        when="after",
+        nth=2,
+    ) as left:
         [sealed] = column(library, left, "drive_session")
         canary.rows()
         library.system.run("cancel", str(left), "--corp", str(LIBRARY_CORP))
