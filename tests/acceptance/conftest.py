@@ -125,11 +125,26 @@ class Haulage:
             file.seek(self.server_log_began)
             return file.read().decode(errors="replace")
 
-    def idle_in_transaction(self) -> int:
-        return self.installation.look(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND state LIKE 'idle in transaction%%' AND pid <> pg_backend_pid()"
-        )[0][0]
+    def left_in_transaction(self) -> set[tuple]:
+        """Return the transactions that nobody goes on with, by session and beginning.
+
+        A sweep that is between two statements has ended its transaction by a later look; PostgreSQL ends one that was left
+        after 15 s.
+        """
+        left = self._idle_in_transaction()
+        deadline = time.monotonic() + 5
+        while left and time.monotonic() < deadline:
+            time.sleep(0.1)
+            left &= self._idle_in_transaction()
+        return left
+
+    def _idle_in_transaction(self) -> set[tuple]:
+        return set(
+            self.installation.look(
+                "SELECT pid, xact_start FROM pg_stat_activity WHERE datname = current_database()"
+                " AND state LIKE 'idle in transaction%%' AND pid <> pg_backend_pid()"
+            )
+        )
 
     server_log_began: int = 0
 

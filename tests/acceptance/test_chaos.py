@@ -139,4 +139,4 @@ def test_a_storm_of_faults_loses_nothing_and_doubles_nothing(haulage: Haulage) -
         " WHERE u.on_conflict = 'fail' AND (u.sha256, u.size) IS DISTINCT FROM (i.sha256, i.size)"
     )
     assert lost == [(0,)]
-    assert haulage.idle_in_transaction() == 0
+    assert haulage.left_in_transaction() == set()

@@ -34,7 +34,7 @@ class Worker(Forking):
     def end(self) -> None:
         self.stop()
         self.assert_nothing_crossed()
-        assert self.haulage.idle_in_transaction() == 0
+        assert self.haulage.left_in_transaction() == set()
 
     def end_with_its_transaction(self) -> None:
         self.end()

@@ -36,7 +36,7 @@ def test_an_upload_task_that_ends_in_the_middle_leaves_no_row(faulty: Haulage, e
 
     assert faulty.installation.query("SELECT name FROM corporate.vmb_items WHERE parent_id IS NOT NULL") == []
     assert faulty.installation.query("SELECT DISTINCT state FROM corporate.uploads") == [("queued",)]
-    assert faulty.idle_in_transaction() == 0
+    assert faulty.left_in_transaction() == set()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -57,4 +57,4 @@ def test_a_database_task_that_ends_in_the_middle_leaves_no_row(faulty: Haulage, 
 
     rows = faulty.installation.query("SELECT name, child_count FROM corporate.vmb_items ORDER BY id")
     assert rows == [(str(CORP), 1), ("fine", 0)]
-    assert faulty.idle_in_transaction() == 0
+    assert faulty.left_in_transaction() == set()
