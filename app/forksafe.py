@@ -91,6 +91,7 @@ _pools: set[weakref.ref[Pool]] = set()
 _last_fork = SimpleNamespace(ended=-math.inf)
 # What another process owns is kept, unused, and not dropped: some drivers say goodbye on the wire when they are collected.
 _kept: list[object] = []
+_TRIES = 20  # a connection takes a fraction of the time between two forks
 
 
 def install() -> None:
@@ -162,8 +163,13 @@ def _refuse_foreign(_connection: object, record: Any, proxy: Any) -> None:
         _kept.append(record.dbapi_connection)
         record.dbapi_connection = proxy.dbapi_connection = None
         raise DisconnectionError("this connection was made by another process")
-    if birth.contested:
-        raise DisconnectionError("a child was forked while this connection was made")
+    for _ in range(_TRIES):  # the pool itself would try once more: too little where forks come close together
+        if not birth.contested:
+            return
+        record.invalidate()
+        proxy.dbapi_connection = record.get_connection()
+        birth = record.info[__name__]
+    raise DisconnectionError("children were forked whenever this connection was made")
 
 
 def _ping_own(ping: Callable[[Any], bool], connection: object) -> bool:
