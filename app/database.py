@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 DRIVER = "postgresql+psycopg2"
 OLDEST_SERVER = 140000
-ELSEWHERE = {"25006"}  # read_only_sql_transaction: a failover has left us with a server that follows another
+READ_ONLY = {"25006"}  # read_only_sql_transaction: a failover has left us with a server that follows another
 IN_THE_WAY = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock_timeout
 QUERY_CANCELED = "57014"  # by statement_timeout: the server is there, the statement was too slow
 
@@ -102,7 +102,7 @@ def make_engine(url: str, pool_size: int, **options: Any) -> Engine:
 
 def _leave_read_only_server(context: Any) -> None:
     """Have the pool connect anew: a ping finds nothing wrong with a server that takes no writes any more."""
-    if getattr(context.original_exception, "pgcode", None) in ELSEWHERE:
+    if getattr(context.original_exception, "pgcode", None) in READ_ONLY:
         context.is_disconnect = True
 
 
@@ -239,7 +239,7 @@ def is_out_of_reach(error: BaseException) -> bool:
     code = getattr(error.orig, "pgcode", None)
     if code is None:  # psycopg2 knows no code where no server answered
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return code in ELSEWHERE or (code[:2] in {"08", "53", "57"} and code != QUERY_CANCELED)
+    return code in READ_ONLY or (code[:2] in {"08", "53", "57"} and code != QUERY_CANCELED)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -69,12 +69,9 @@ class Session(requests.Session):
 
     def request(self, method: Any, url: Any, **given: Any) -> requests.Response:  # type: ignore[override]
         self._silence.respect()
-        if self._ca_file is not None and not os.access(
-            self._ca_file, os.R_OK
-        ):  # requests has no error for that
-            raise DriveRefuses(
-                "the file with the drive's CA (its CA_FILE) is not to be read any more", SLOWLY
-            )
+        # requests has no error of its own for that.
+        if self._ca_file is not None and not os.access(self._ca_file, os.R_OK):
+            raise DriveRefuses("the file with the drive's CA (CA_FILE) is not to be read any more", SLOWLY)
         given.setdefault("timeout", TIMEOUT)
         if self._ca_file is not None:  # said each time: a session's own is passed over for REQUESTS_CA_BUNDLE
             given["verify"] = self._ca_file

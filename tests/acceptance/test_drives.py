@@ -100,8 +100,9 @@ def asked(simulator: Simulator) -> list[str]:
 
 @contextmanager
 def stalled(simulator: Simulator, begin: Callable[[], UUID], **fault: Any) -> Iterator[UUID]:
-    """Begin an upload, and hold one request that comes of it for the length of the block; it goes on at its end."""
-    simulator.control("POST faults", action="stall", name="held", **fault)
+    """Begin an upload, and hold a fragment of it for the length of the block; it goes on at its end."""
+    fragment = {"method": "PUT", "path": "uploadSession"}
+    simulator.control("POST faults", action="stall", name="held", **fragment, **fault)
     begun = begin()  # last: a worker that is up has a file of two fragments through in no time
     wait_until(lambda: simulator.control("GET stalls", name="held", wait=20), "the request is stalled")
     yield begun
@@ -119,13 +120,7 @@ def test_what_one_worker_hears_both_keep_to_and_another_drive_goes_on(
 ) -> None:
     start_fleet(library)
     throttle(simulator, Retry_After="600")
-    with stalled(
-        simulator,
-        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
-        method="PUT",
-        path="uploadSession",
-        when="before",
-    ) as large:
+    with stalled(simulator, lambda: hand_in(library, LIBRARY_CORP, "large", LARGE), when="before") as large:
         small = hand_in(library, LIBRARY_CORP, "small")
         wait_for_pause(library, "drive_throttled")
         assert 590 < pause(library)[1] <= 600
@@ -310,12 +305,7 @@ def test_a_transfer_that_is_cancelled_leaves_neither_session_nor_bytes(
 ) -> None:
     start_fleet(library, "one")
     with stalled(
-        simulator,
-        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
-        method="PUT",
-        path="uploadSession",
-        when="after",
-        nth=2,
+        simulator, lambda: hand_in(library, LIBRARY_CORP, "large", LARGE), when="after", nth=2
     ) as large:
         library.system.run("cancel", str(large), "--corp", str(LIBRARY_CORP))
 
@@ -334,12 +324,7 @@ def test_a_worker_that_wakes_in_the_middle_of_a_session_that_is_another_ones_by_
     """Stopped in its second fragment, and in the last: past the last question whether it still may."""
     start_fleet(library, "one")
     with stalled(
-        simulator,
-        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
-        method="PUT",
-        path="uploadSession",
-        when="head",
-        nth=nth,
+        simulator, lambda: hand_in(library, LIBRARY_CORP, "large", LARGE), when="head", nth=nth
     ) as large:
         zombie = library.holder(large)
         assert zombie is not None
@@ -373,12 +358,7 @@ def test_what_is_asked_is_counted_as_the_drive_counts_it(library: Haulage, simul
     for number in range(3):
         hand_in(library, LIBRARY_CORP, f"small {number}")
     with stalled(
-        simulator,
-        lambda: hand_in(library, LIBRARY_CORP, "large", LARGE),
-        method="PUT",
-        path="uploadSession",
-        when="after",
-        nth=2,
+        simulator, lambda: hand_in(library, LIBRARY_CORP, "large", LARGE), when="after", nth=2
     ) as large:
         library.system.run("cancel", str(large), "--corp", str(LIBRARY_CORP))  # the clean-up asks, too
     wait_until(lambda: column(library, large, "cleanup_due_at") == (None,), "it is cleaned up")
@@ -454,12 +434,7 @@ def test_secrets_and_upload_addresses_are_nowhere_to_be_read(library: Haulage, s
             canary.rows()
     wait_until(lambda: {one["struck"] for one in simulator.control("GET faults")} == {1}, "all struck")
     with stalled(
-        simulator,
-        lambda: hand_in(library, LIBRARY_CORP, "left", LARGE),
-        method="PUT",
-        path="uploadSession",
-        when="after",
-        nth=2,
+        simulator, lambda: hand_in(library, LIBRARY_CORP, "left", LARGE), when="after", nth=2
     ) as left:
         [sealed] = column(library, left, "drive_session")
         canary.rows()

@@ -98,9 +98,8 @@ def test_postgresql_restarted_under_load(slow: Haulage) -> None:
 
 
 def test_a_stopped_worker_that_wakes_after_its_lease(slow: Haulage) -> None:
-    [upload] = slow.hand_in(
-        1, size=8 * BIG
-    )  # half a minute: on a busy machine it must still be stopped in the middle
+    # Half a minute long: on a busy machine, too, it must still be stopped in the middle.
+    [upload] = slow.hand_in(1, size=8 * BIG)
     zombie = wait_for_holder(slow, upload)
 
     os.kill(zombie, signal.SIGSTOP)
